@@ -1,0 +1,2 @@
+//! The kcp command.
+fn main() {}

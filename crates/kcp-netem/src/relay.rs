@@ -24,10 +24,11 @@ use state::Shared;
 /// that the server sees a different address for each, and sends the answers back. All clients share one link up
 /// (client to server) and one link down: one bottleneck each way, as behind one access line.
 ///
-/// It runs on two threads of its own and needs no async runtime from the caller. Datagrams leave when they are due or
-/// at most about 0.2 ms later on an idle machine (the kernel's timer slack, a thread hop, and a pause of 0.1 ms
-/// between rounds of sending that lets the relay work in batches); never earlier. On a machine whose cores are all
-/// busy add the scheduler's delay.
+/// It runs on two threads of its own and needs no async runtime from the caller. A datagram never leaves before its
+/// time; it leaves 0.1 to 0.2 ms after it, one in a hundred 0.4 ms (measured with `examples/relay_speed.rs` on two
+/// cores; the kernel's timer slack, a thread hop, and a pause of 0.1 ms between rounds of sending that lets the relay
+/// work in batches). When all cores are busy the scheduler's delay comes on top. On the same machine, with sender and
+/// receiver on it too, it carried 800 Mbit/s of 1400-byte datagrams without losing one, and 1200 at most.
 ///
 /// Dropping the relay closes its sockets and ends its threads before it returns; what is under way is lost.
 ///

@@ -1,0 +1,388 @@
+//! The protocol state machine: constructor, the application's calls, and what can be asked.
+
+mod clock;
+mod close;
+mod flush;
+mod input;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transmit;
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::buffer::BufferPool;
+use crate::config::{FlushPolicy, IKCP_WND_RCV, KcpConfig, NoDelay, Validation};
+use crate::congestion::{ClassicWindow, Congestion};
+use crate::error::{ConfigError, Fault, RecvError, SendError};
+use crate::fast_resend::FastResend;
+use crate::in_flight::InFlightRing;
+use crate::pacing::Pacer;
+use crate::probe::Probe;
+use crate::proof::Proof;
+use crate::recv::Receiver;
+use crate::rtt::{IKCP_RTO_MIN, IKCP_RTO_NDL, RttEstimator};
+use crate::send_queue::SendQueue;
+use crate::seq::{Conv, Sn, WireTs};
+use crate::stats::EngineStats;
+use crate::time::Instant;
+use crate::timers::ResendTimers;
+
+use clock::Clock;
+use close::Close;
+use transmit::Outgoing;
+
+pub use close::FinState;
+pub use transmit::Transmit;
+
+/// Most fragments of a message: C refuses 128 (protocol.md 3.3).
+const MAX_FRAGMENTS: usize = 127;
+
+/// Largest segment payload that another implementation is likely to send, for turning the receive
+/// window into a bound in bytes (kcp-go's mtu limit).
+const USUAL_MTU: usize = 1_500;
+
+/// Which side made the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// We chose the peer: it may be sent anything.
+    #[default]
+    Connecting,
+    /// A datagram chose us: what it is answered is bounded until it has proven its address
+    /// (`docs/protocol.md` 11.3).
+    Accepted,
+}
+
+/// What an engine needs beside the protocol's knobs.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Default [`Role::Connecting`].
+    pub role: Role,
+    /// Default [`Validation::Strict`].
+    pub validation: Validation,
+    /// Added to the clock in every time stamp sent. Make it random, so that acknowledgements
+    /// cannot be guessed (`docs/protocol.md` 11.1). Default 0.
+    pub ts_offset: u32,
+    /// First sequence number of both directions. Every stock session starts at 0, the default;
+    /// other values are for tests of the wrap.
+    pub first_sn: Sn,
+    /// Where buffers come from. Default: a pool of its own that keeps nothing idle.
+    pub pool: Arc<BufferPool>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            role: Role::default(),
+            validation: Validation::default(),
+            ts_offset: 0,
+            first_sn: Sn::ZERO,
+            pool: Arc::new(BufferPool::with_limits([0; 4])),
+        }
+    }
+}
+
+/// One KCP session as a value: time and bytes in, datagrams and one deadline out.
+///
+/// Four kinds of call:
+///
+/// - the application's: [`send`](Self::send), [`write`](Self::write), [`recv`](Self::recv),
+///   [`read`](Self::read), [`finish`](Self::finish);
+/// - the network's and the clock's: [`input`](Self::input), [`handle_timeout`](Self::handle_timeout);
+/// - outputs: [`poll_transmit`](Self::poll_transmit), [`poll_timeout`](Self::poll_timeout);
+/// - questions: [`stats`](Self::stats), [`fault`](Self::fault) and the other getters.
+///
+/// After any number of calls of the first two kinds, drain `poll_transmit` until it returns `None`
+/// (or the socket is full), then ask `poll_timeout`. The engine has no clock, no lock and no
+/// callback, and no input makes it panic.
+pub struct KcpEngine {
+    conv: Conv,
+    config: KcpConfig,
+    validation: Validation,
+    clock: Clock,
+    /// An extra flush was asked for; at ticks it comes anyway.
+    flush_wanted: bool,
+
+    // Sending.
+    queue: SendQueue,
+    in_flight: InFlightRing,
+    timers: ResendTimers,
+    fast: FastResend,
+    rtt: RttEstimator,
+    congestion: Congestion,
+    pacer: Pacer,
+    /// The last flush left something behind because the pacer said so.
+    paced: bool,
+    /// The peer's window, in segments (C: `rmt_wnd`).
+    remote_window: u32,
+    /// Largest window the peer has shown; `None` until it has spoken.
+    largest_remote_window: Option<u32>,
+    first_sn: Sn,
+
+    // Receiving.
+    receiver: Receiver,
+    /// What to acknowledge at the next flush.
+    acks: Vec<(Sn, WireTs)>,
+
+    // Both.
+    probe: Probe,
+    proof: Proof,
+    close: Close,
+    fault: Option<Fault>,
+    last_heard: Option<Instant>,
+    last_new_push: Option<Instant>,
+    /// What the last flush decided to send and nobody has fetched yet, in order.
+    outbox: VecDeque<Outgoing>,
+    /// Scratch of the flush: segments due again.
+    due: Vec<Sn>,
+    counters: EngineStats,
+    /// C's `xmit`: retransmissions by time-out.
+    timeouts: u32,
+}
+
+impl KcpEngine {
+    /// A session that has not sent or heard anything.
+    ///
+    /// # Errors
+    /// A setting of `config` out of its range.
+    pub fn new(
+        conv: Conv,
+        config: &KcpConfig,
+        options: EngineOptions,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let EngineOptions {
+            role,
+            validation,
+            ts_offset,
+            first_sn,
+            pool,
+        } = options;
+        let strict = validation == Validation::Strict;
+        let immediate = config.flushes() == FlushPolicy::Immediate;
+        let receive_window = config.receive_window_segments();
+        let receive_limit = match validation {
+            Validation::Strict => receive_window as usize * config.mtu_bytes().max(USUAL_MTU),
+            Validation::AsC => usize::MAX,
+        };
+        // protocol.md 8.3: with Immediate the first write leaves at once instead of at tick two.
+        let cwnd = ClassicWindow::new(u32::from(immediate));
+        let threshold = config.fast_resend_threshold();
+        Ok(Self {
+            conv,
+            validation,
+            clock: Clock::new(ts_offset),
+            flush_wanted: false,
+            queue: SendQueue::new(Arc::clone(&pool)),
+            in_flight: InFlightRing::new(first_sn),
+            timers: ResendTimers::default(),
+            fast: FastResend::new(threshold, config.fast_resend_transmissions(), first_sn),
+            rtt: RttEstimator::new(match config.nodelay_level() {
+                NoDelay::Off => IKCP_RTO_MIN,
+                NoDelay::Fast | NoDelay::Linear => IKCP_RTO_NDL,
+            }),
+            congestion: Congestion::new(config.uses_congestion_window(), cwnd),
+            pacer: if strict {
+                Pacer::new()
+            } else {
+                Pacer::unlimited()
+            },
+            paced: false,
+            remote_window: IKCP_WND_RCV,
+            largest_remote_window: None,
+            first_sn,
+            receiver: Receiver::new(first_sn, receive_window, receive_limit, pool),
+            acks: Vec::new(),
+            probe: Probe::default(),
+            proof: Proof::new(strict && role == Role::Accepted),
+            close: Close::default(),
+            fault: None,
+            last_heard: None,
+            last_new_push: None,
+            outbox: VecDeque::new(),
+            due: Vec::new(),
+            counters: EngineStats::default(),
+            timeouts: 0,
+            config: config.clone(),
+        })
+    }
+
+    /// Queues one message, whole or not at all; in stream mode, bytes of the stream.
+    ///
+    /// In stream mode C's limit of 127 segments a call applies too, after the last queued segment
+    /// was filled up; the count says how many bytes were taken. [`write`](Self::write) has no limit.
+    ///
+    /// # Errors
+    /// [`SendError::TooLarge`] beyond [`max_message_size`](Self::max_message_size),
+    /// [`SendError::Empty`] for an empty message, [`SendError::Finished`] after
+    /// [`finish`](Self::finish).
+    pub fn send(&mut self, message: &[u8]) -> Result<usize, SendError> {
+        if self.close.is_finishing() {
+            return Err(SendError::Finished);
+        }
+        let strict = self.validation == Validation::Strict;
+        if strict && message.is_empty() {
+            return Err(SendError::Empty); // protocol.md 3.4
+        }
+        let mss = self.config.mss();
+        let stream = self.config.is_stream_mode();
+        let topped_up = if stream {
+            self.queue.top_up(message, mss)
+        } else {
+            0
+        };
+        let rest = &message[topped_up..];
+        if stream && rest.is_empty() {
+            self.want_flush_after_write();
+            return Ok(topped_up);
+        }
+        let fragments = if stream {
+            MAX_FRAGMENTS
+        } else {
+            self.max_fragments()
+        };
+        if rest.len().div_ceil(mss) > fragments {
+            if topped_up > 0 {
+                self.want_flush_after_write();
+                return Ok(topped_up);
+            }
+            return Err(SendError::TooLarge {
+                size: message.len(),
+                max: fragments * mss,
+            });
+        }
+        if stream {
+            self.queue.push_bytes(rest, mss);
+        } else {
+            self.queue.push_message(rest, mss);
+        }
+        self.want_flush_after_write();
+        Ok(message.len())
+    }
+
+    /// Queues bytes of a stream: all of them, in segments that stand alone.
+    ///
+    /// In message mode each segment is a message of its own to the peer, as with kcp-go's `Write`;
+    /// in stream mode the last queued segment is filled up first. How much may be queued is the
+    /// caller's decision; see [`queued_bytes`](Self::queued_bytes).
+    ///
+    /// # Errors
+    /// [`SendError::Finished`] after [`finish`](Self::finish).
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize, SendError> {
+        if self.close.is_finishing() {
+            return Err(SendError::Finished);
+        }
+        let mss = self.config.mss();
+        let taken = if self.config.is_stream_mode() {
+            self.queue.top_up(bytes, mss)
+        } else {
+            0
+        };
+        self.queue.push_bytes(&bytes[taken..], mss);
+        if !bytes.is_empty() {
+            self.want_flush_after_write();
+        }
+        Ok(bytes.len())
+    }
+
+    /// Takes the next message.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`], [`RecvError::Incomplete`], [`RecvError::BufferTooSmall`] (the message
+    /// stays), [`RecvError::Finished`] once the peer's last byte has been taken.
+    pub fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let was_full = self.receiver.is_full();
+        let result = self.receiver.recv(buffer);
+        self.reopen_window(was_full);
+        result
+    }
+
+    /// Takes bytes across messages. What a short read leaves of a message, the next
+    /// [`recv`](Self::recv) returns. Empty messages are skipped.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`], or [`RecvError::Finished`] once the peer's last byte has been taken.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let was_full = self.receiver.is_full();
+        let result = self.receiver.read(buffer);
+        self.reopen_window(was_full);
+        result
+    }
+
+    /// Copies the next message and leaves it.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn peek(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        self.receiver.peek(buffer)
+    }
+
+    /// Size of the next message in bytes, if all of it has arrived.
+    pub fn peek_size(&self) -> Option<usize> {
+        self.receiver.peek_size()
+    }
+
+    /// Lets [`poll_transmit`](Self::poll_transmit) send at once what the windows allow, whatever
+    /// the flush policy.
+    pub const fn request_flush(&mut self) {
+        self.flush_wanted = true;
+    }
+
+    /// Asks the peer for a sign of life: one WASK, which every KCP answers (protocol.md 12.6).
+    pub const fn keepalive(&mut self) {
+        self.probe.ask = true;
+        self.flush_wanted = true;
+    }
+
+    const fn is_strict(&self) -> bool {
+        matches!(self.validation, Validation::Strict)
+    }
+
+    const fn is_immediate(&self) -> bool {
+        matches!(self.config.flushes(), FlushPolicy::Immediate)
+    }
+
+    const fn want_flush_after_write(&mut self) {
+        self.flush_wanted |= self.is_immediate();
+    }
+
+    /// protocol.md 4.5: a full queue with room again is told to the peer.
+    fn reopen_window(&mut self, was_full: bool) {
+        if !was_full || self.receiver.is_full() {
+            return;
+        }
+        let repeat = self
+            .is_strict()
+            .then(|| self.clock.millis().plus(self.rtt.rto_ms));
+        self.probe.on_reopened(repeat);
+        self.flush_wanted |= self.is_immediate();
+    }
+
+    /// protocol.md 3.3: what the peer can hold, and the one fragment that a cut head may add.
+    fn max_fragments(&self) -> usize {
+        if !self.is_strict() {
+            return MAX_FRAGMENTS;
+        }
+        let window = self.largest_remote_window.unwrap_or(IKCP_WND_RCV) as usize;
+        let spare = window.saturating_sub(usize::from(self.proof.is_limited()));
+        spare.clamp(1, MAX_FRAGMENTS)
+    }
+}
+
+impl fmt::Debug for KcpEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KcpEngine")
+            .field("conv", &self.conv)
+            .field("snd_una", &self.in_flight.una().get())
+            .field("snd_nxt", &self.in_flight.nxt().get())
+            .field("rcv_nxt", &self.receiver.next().get())
+            .field("in_flight", &self.in_flight.outstanding())
+            .field("queued", &self.queue.len())
+            .field("remote_window", &self.remote_window)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! The end of a session: the mark, FIN and RST (`docs/protocol.md` 12).
+
+use super::KcpEngine;
+use crate::error::Fault;
+use crate::segment::KcpHeader;
+use crate::seq::Sn;
+
+/// `sn` of every RST: not 0, on which kcp-go and `tokio_kcp` would replace a live session.
+const RESET_SN: Sn = Sn::new(u32::MAX);
+
+#[derive(Debug, Default)]
+pub(super) struct Close {
+    finishing: bool,
+    fin_queued: bool,
+    peer_knows: bool,
+}
+
+impl Close {
+    pub(super) const fn is_finishing(&self) -> bool {
+        self.finishing
+    }
+}
+
+/// How far the close of each direction has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FinState {
+    /// Our FIN is queued or sent.
+    pub sent: bool,
+    /// The peer has acknowledged our FIN, and with it everything before.
+    pub acknowledged: bool,
+    /// The peer's FIN has arrived, and everything before it.
+    pub received: bool,
+}
+
+impl KcpEngine {
+    /// Ends our direction: later sends fail, and behind what is queued a FIN goes out if the peer
+    /// has shown that it knows FIN. If it has not, it is asked once; a stock peer is told nothing
+    /// (protocol.md 12.7). Calling it again does nothing.
+    pub fn finish(&mut self) {
+        if self.close.finishing {
+            return;
+        }
+        self.close.finishing = true;
+        self.flush_wanted = true;
+        let spoken = self.in_flight.nxt() != self.first_sn || !self.queue.is_empty();
+        if self.close.peer_knows {
+            self.queue_fin();
+        } else if self.is_strict() && (spoken || self.last_heard.is_some()) {
+            // A peer that only ever sent data has had no occasion to show the mark.
+            self.probe.ask = true;
+        }
+    }
+
+    /// Whether the peer has shown that it understands FIN and RST.
+    pub const fn peer_knows_close(&self) -> bool {
+        self.close.peer_knows
+    }
+
+    /// How far the close has come.
+    pub fn fin_state(&self) -> FinState {
+        FinState {
+            sent: self.close.fin_queued,
+            acknowledged: self.close.fin_queued && self.is_drained(),
+            received: self.receiver.is_finished(),
+        }
+    }
+
+    pub(super) fn on_mark(&mut self) {
+        self.close.peer_knows = true;
+        if self.close.finishing && !self.close.fin_queued {
+            self.queue_fin();
+        }
+    }
+
+    fn queue_fin(&mut self) {
+        self.close.fin_queued = true;
+        self.flush_wanted = true;
+        self.queue.push_fin();
+    }
+
+    /// protocol.md 12.4: only an answer to a question of ours counts.
+    pub(super) fn on_reset(&mut self, header: &KcpHeader) {
+        if header.sn == RESET_SN && self.probe.has_asked(header.ts) {
+            self.fault.get_or_insert(Fault::Reset);
+        } else {
+            self.counters.ignored_invalid_reset += 1;
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! One flush, in C's order (`docs/protocol.md` 7): ACKs, probes, retransmissions, new segments,
+//! and the congestion window's reaction. It only decides; `transmit` encodes.
+
+use super::{KcpEngine, Outgoing};
+use crate::config::{IKCP_WND_SND, NoDelay};
+use crate::in_flight::InFlight;
+use crate::proof::Proof;
+use crate::segment::IKCP_OVERHEAD;
+use crate::seq::{Sn, WireTs};
+use core::time::Duration;
+
+/// What a flush has decided so far.
+#[derive(Default)]
+struct Plan {
+    /// Bytes in the outbox.
+    bytes: usize,
+    /// sn and ts of the last ACK: C leaves them in the probes behind it.
+    stale: (Sn, WireTs),
+    /// Some segment's time-out had passed.
+    lost: bool,
+    /// Some segment was resent early.
+    fast: bool,
+}
+
+impl KcpEngine {
+    /// Flushes now, or once what the last flush decided has been fetched.
+    pub(super) fn flush_or_defer(&mut self) {
+        if self.outbox.is_empty() {
+            self.flush();
+        } else {
+            self.flush_wanted = true;
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.flush_wanted = false;
+        self.paced = false;
+        let mut plan = Plan::default();
+        self.refill_pacer();
+        self.collect_due();
+        self.plan_acks(&mut plan);
+        self.plan_probes(&mut plan);
+        let window = self.effective_window();
+        self.plan_resends(&mut plan);
+        self.plan_new(window, &mut plan);
+        self.react(window, &plan);
+    }
+
+    /// Whether there is a queued segment that a flush would send now.
+    pub(super) fn can_admit(&self) -> bool {
+        let Some(front) = self.queue.front() else {
+            return false;
+        };
+        let window = self.effective_window();
+        // Before C's first flush the window is 0, and only a flush opens it.
+        let blocked = self.in_flight.span() >= window && self.congestion.window() != 0;
+        if blocked || self.remote_window == 0 || self.paced {
+            return false;
+        }
+        let allowance = self.proof.allowance(0);
+        allowance >= IKCP_OVERHEAD + front.len as usize
+            || (self.may_cut_head() && allowance > IKCP_OVERHEAD)
+    }
+
+    /// protocol.md 7.4, and 11.5 for the time before the peer's window is known.
+    fn effective_window(&self) -> u32 {
+        let mut window = self.config.send_window_segments().min(self.remote_window);
+        window = window.min(self.congestion.window());
+        let unheard = self.largest_remote_window.is_none();
+        if self.is_strict() && unheard && !self.config.uses_congestion_window() {
+            window = window.min(IKCP_WND_SND);
+        }
+        window
+    }
+
+    fn refill_pacer(&mut self) {
+        let window = self
+            .effective_window()
+            .min(self.config.send_window_segments());
+        let bytes = u64::from(window) * self.config.mtu_bytes() as u64;
+        let rtt = match self.rtt.smoothed_us() {
+            Some(us) => Duration::from_micros(us),
+            None => Duration::from_millis(u64::from(self.rtt.rto_ms)),
+        };
+        self.pacer.refill(self.clock.now(), bytes, rtt);
+    }
+
+    /// Everything in flight whose time-out has passed or that was overtaken, in order of sn.
+    fn collect_due(&mut self) {
+        self.due.clear();
+        self.timers
+            .expire(self.clock.millis(), &self.in_flight, &mut self.due);
+        self.fast.take_ready(&self.in_flight, &mut self.due);
+        let una = self.in_flight.una();
+        self.due.sort_unstable_by_key(|sn| sn.distance_from(una));
+        self.due.dedup();
+    }
+
+    /// protocol.md 7.2
+    fn plan_acks(&mut self, plan: &mut Plan) {
+        for (sn, ts) in self.acks.drain(..) {
+            plan.stale = (sn, ts);
+            plan.bytes += IKCP_OVERHEAD;
+            self.outbox.push_back(Outgoing::Ack { sn, ts });
+        }
+    }
+
+    /// protocol.md 7.3; repeated WINS 11.5; the WASK of a silent peer 12.4.
+    fn plan_probes(&mut self, plan: &mut Plan) {
+        let now = self.clock.millis();
+        self.probe.on_flush(now, self.remote_window);
+        if self.is_strict() {
+            self.probe.repeat_tell(now, self.rtt.rto_ms);
+            self.probe.ask |= self.peer_is_silent();
+        }
+        let (sn, stale_ts) = plan.stale;
+        if core::mem::take(&mut self.probe.ask) {
+            let ts = if self.is_strict() {
+                self.clock.wire()
+            } else {
+                stale_ts
+            };
+            self.probe.on_asked(self.clock.now(), ts);
+            plan.bytes += IKCP_OVERHEAD;
+            self.outbox.push_back(Outgoing::Ask { sn, ts });
+        }
+        if core::mem::take(&mut self.probe.tell) {
+            plan.bytes += IKCP_OVERHEAD;
+            self.outbox.push_back(Outgoing::Tell { sn, ts: stale_ts });
+        }
+    }
+
+    /// A segment times out for at least the second time and nothing was heard since the last.
+    fn peer_is_silent(&self) -> bool {
+        let now = self.clock.millis();
+        self.due
+            .iter()
+            .filter_map(|&sn| self.in_flight.get(sn))
+            .any(|record| {
+                let again = record.xmit >= 2 && record.resend_at <= now;
+                again
+                    && self
+                        .last_heard
+                        .is_none_or(|heard| heard <= record.last_sent)
+            })
+    }
+
+    /// protocol.md 7.5 for what was sent before.
+    fn plan_resends(&mut self, plan: &mut Plan) {
+        let now = self.clock.millis();
+        let due = core::mem::take(&mut self.due);
+        for (i, &sn) in due.iter().enumerate() {
+            let Some(&record) = self.in_flight.get(sn) else {
+                continue;
+            };
+            if !self.pacer.allows() {
+                self.put_back(&due[i..]);
+                break;
+            }
+            if now >= record.resend_at {
+                self.resend_by_timeout(record, plan);
+            } else if self.fast.allows(record.xmit) {
+                self.resend_early(record, plan);
+            }
+        }
+        self.due = due;
+    }
+
+    fn resend_by_timeout(&mut self, mut record: InFlight, plan: &mut Plan) {
+        let size = IKCP_OVERHEAD + record.len as usize;
+        let rto = record.rto_ms;
+        let step = match self.config.nodelay_level() {
+            NoDelay::Off => rto.max(self.rtt.rto_ms),
+            NoDelay::Fast => rto / 2,
+            NoDelay::Linear => self.rtt.rto_ms / 2,
+        };
+        record.rto_ms = rto.saturating_add(step).min(i32::MAX as u32); // protocol.md 11.8
+        record.resend_at = self.clock.millis().plus(record.rto_ms);
+        let allowed = self.proof.allowance(plan.bytes) >= size || self.proof.take_extra(size);
+        if !allowed {
+            // protocol.md 11.3: only the clock goes on.
+            self.timers.arm(record.resend_at, record.sn, 1);
+            self.store(record);
+            return;
+        }
+        let carried = self.fast.count(record.sn, record.xmit, record.fast_acks);
+        record.xmit += 1;
+        record.fast_acks = carried;
+        self.timeouts = self.timeouts.wrapping_add(1);
+        self.counters.timeout_resends += 1;
+        plan.lost = true;
+        self.resend(record, plan);
+    }
+
+    fn resend_early(&mut self, mut record: InFlight, plan: &mut Plan) {
+        if self.proof.allowance(plan.bytes) < IKCP_OVERHEAD + record.len as usize {
+            return; // protocol.md 11.3: the time-out decides
+        }
+        record.xmit += 1;
+        record.fast_acks = 0;
+        record.resend_at = self.clock.millis().plus(record.rto_ms);
+        self.counters.fast_resends += 1;
+        plan.fast = true;
+        self.resend(record, plan);
+    }
+
+    fn resend(&mut self, mut record: InFlight, plan: &mut Plan) {
+        record.last_ts = self.clock.wire();
+        record.last_sent = self.clock.now();
+        self.store(record);
+        self.timers.arm(record.resend_at, record.sn, 1);
+        self.fast.track(
+            record.sn,
+            record.last_ts,
+            record.xmit,
+            record.fast_acks,
+            &self.in_flight,
+        );
+        self.plan_segment(&record, plan);
+    }
+
+    fn store(&mut self, record: InFlight) {
+        if let Some(slot) = self.in_flight.get_mut(record.sn) {
+            *slot = record;
+        }
+    }
+
+    /// What the pacer held back stays due.
+    fn put_back(&mut self, rest: &[Sn]) {
+        self.paced = true;
+        let now = self.clock.millis();
+        for &sn in rest {
+            match self.in_flight.get(sn) {
+                Some(record) if record.resend_at <= now => {
+                    self.timers.arm(record.resend_at, sn, 1);
+                }
+                Some(_) => self.fast.put_back(sn),
+                None => {}
+            }
+        }
+    }
+
+    /// protocol.md 7.4 and 7.5 for what was never sent.
+    fn plan_new(&mut self, window: u32, plan: &mut Plan) {
+        let first = self.in_flight.nxt();
+        // protocol.md 7.5: with nodelay 0 a first transmission is given an eighth more.
+        let grace = match self.config.nodelay_level() {
+            NoDelay::Off => self.rtt.rto_ms >> 3,
+            NoDelay::Fast | NoDelay::Linear => 0,
+        };
+        let resend_at = self.clock.millis().plus(self.rtt.rto_ms).plus(grace);
+        let now = self.clock.now();
+        let ts = self.clock.wire();
+        while self.in_flight.span() < window && !self.queue.is_empty() {
+            if !self.pacer.allows() {
+                self.paced = true;
+                break;
+            }
+            if !self.fit_head(plan) {
+                break;
+            }
+            let Some(queued) = self.queue.pop_front() else {
+                break;
+            };
+            let mut record = InFlight {
+                sn: Sn::ZERO,
+                outstanding: true,
+                fin: queued.fin,
+                frg: queued.frg,
+                len: queued.len,
+                payload: queued.payload,
+                xmit: 1,
+                rto_ms: self.rtt.rto_ms,
+                resend_at,
+                first_ts: ts,
+                last_ts: ts,
+                first_sent: now,
+                last_sent: now,
+                fast_acks: 0,
+            };
+            record.sn = self.in_flight.push(record);
+            self.counters.payload_sent += u64::from(record.len);
+            self.plan_segment(&record, plan);
+        }
+        let count = self.in_flight.nxt().distance_from(first) as u32;
+        self.timers.arm(resend_at, first, count);
+    }
+
+    /// Makes the head segment fit what may be answered (protocol.md 11.3); false: it must wait.
+    fn fit_head(&mut self, plan: &Plan) -> bool {
+        if !self.proof.is_limited() {
+            return true;
+        }
+        let Some(front) = self.queue.front() else {
+            return false;
+        };
+        let len = front.len as usize;
+        let allowance = self.proof.allowance(plan.bytes);
+        if !self.may_cut_head() {
+            return allowance >= IKCP_OVERHEAD + len;
+        }
+        let most = Proof::first_payload(allowance);
+        if len <= most {
+            return allowance >= IKCP_OVERHEAD + len;
+        }
+        if most > 0 {
+            self.queue.split_front(most);
+        }
+        most > 0
+    }
+
+    /// Only the very first segment is cut: it is the first fragment of its message, so the
+    /// fragments still count down by one.
+    fn may_cut_head(&self) -> bool {
+        self.proof.is_limited() && self.in_flight.nxt() == self.first_sn
+    }
+
+    fn plan_segment(&mut self, record: &InFlight, plan: &mut Plan) {
+        let size = IKCP_OVERHEAD + record.len as usize;
+        plan.bytes += size;
+        self.pacer.spend(size);
+        self.counters.segments_sent += 1;
+        // protocol.md 7.7: told, not acted on.
+        self.counters.dead_link |= record.xmit >= self.config.dead_link_transmissions();
+        self.outbox.push_back(Outgoing::Data { sn: record.sn });
+    }
+
+    /// protocol.md 8.2
+    fn react(&mut self, window: u32, plan: &Plan) {
+        let mss = self.config.mss() as u32;
+        if plan.fast {
+            let threshold = self.config.fast_resend_threshold();
+            self.congestion
+                .on_fast_resend(self.in_flight.span(), threshold, mss);
+        }
+        if plan.lost {
+            self.congestion.on_timeout(window, mss);
+        }
+        self.congestion.on_flush_end(mss);
+    }
+}

@@ -1,0 +1,282 @@
+//! One datagram in: header walk, checks, dispatch (`docs/protocol.md` 2.4, 4.1, 5, 11).
+
+use super::KcpEngine;
+use crate::error::{Fault, InputError};
+use crate::in_flight::InFlight;
+use crate::recv::Arrival;
+use crate::segment::{Command, IKCP_OVERHEAD, KcpHeader, KcpSegment, split_payload};
+use crate::seq::{Sn, WireTs};
+use crate::time::Instant;
+
+/// Segments further behind the window than this are not even acknowledged again.
+const OLDEST_DUPLICATE: i32 = 65_536;
+
+/// ACK list entries allowed beyond the receive window (protocol.md 11.7): room for a window of
+/// duplicates.
+const ACK_LIST_SPARE: usize = 128;
+
+/// The latest of a datagram's ACKs by the conserve rule (protocol.md 5.3).
+#[derive(Default)]
+struct LatestAck(Option<(Sn, WireTs)>);
+
+impl LatestAck {
+    fn add(&mut self, sn: Sn, ts: WireTs) {
+        let newer = self
+            .0
+            .is_none_or(|(max, at)| sn.distance_from(max) > 0 && ts.distance_from(at) > 0);
+        if newer {
+            self.0 = Some((sn, ts));
+        }
+    }
+}
+
+/// What the checks made of a segment.
+enum Verdict {
+    /// Process it as C would.
+    Believe,
+    /// Process it; an ACK of this transmission.
+    Acknowledges(InFlight),
+    /// Nothing of it is used.
+    Ignore,
+}
+
+impl KcpEngine {
+    /// Reads one datagram (C: `ikcp_input`). Never panics, whatever the bytes.
+    ///
+    /// # Errors
+    /// Why reading stopped; segments before stay applied. Everything is counted in
+    /// [`stats`](Self::stats), so the result may be dropped.
+    pub fn input(&mut self, now: Instant, datagram: &[u8]) -> Result<(), InputError> {
+        self.clock.observe(now);
+        self.counters.datagrams_received += 1;
+        self.counters.bytes_received += datagram.len() as u64;
+        let una_before = self.in_flight.una();
+        let window_before = self.remote_window;
+        let mut latest = LatestAck::default();
+        let result = self.input_segments(datagram, &mut latest);
+        match result {
+            Ok(()) => self.end_datagram(una_before, &latest),
+            Err(error) => self.count_error(error),
+        }
+        let opened = self.in_flight.una() != una_before || self.remote_window > window_before;
+        self.want_flush_after_input(opened);
+        result
+    }
+
+    fn input_segments(
+        &mut self,
+        datagram: &[u8],
+        latest: &mut LatestAck,
+    ) -> Result<(), InputError> {
+        if datagram.len() < IKCP_OVERHEAD {
+            return Err(InputError::TooShort);
+        }
+        let mut rest = datagram;
+        let mut ours = false;
+        while let Some(header) = KcpHeader::parse(rest) {
+            if header.conv != self.conv {
+                return Err(InputError::WrongConv);
+            }
+            let (segment, tail) = split_payload(header, &rest[IKCP_OVERHEAD..])?;
+            rest = tail;
+            if !ours {
+                ours = true;
+                self.proof.on_received(datagram.len());
+            }
+            let command = self.command(&segment)?;
+            match self.verdict(command, &segment) {
+                Verdict::Ignore => continue,
+                Verdict::Believe => self.apply(command, &segment, None),
+                Verdict::Acknowledges(record) => self.apply(command, &segment, Some(&record)),
+            }
+            if command == Command::Ack {
+                latest.add(header.sn, header.ts);
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&self, segment: &KcpSegment<'_>) -> Result<Command, InputError> {
+        match segment.header.command() {
+            Some(Command::Fin | Command::Rst) | None if !self.is_strict() => {
+                Err(InputError::UnknownCommand)
+            }
+            command => command.ok_or(InputError::UnknownCommand),
+        }
+    }
+
+    /// The one step in which a segment is doubted; protocol.md 11.1, 11.2, 12.4.
+    fn verdict(&mut self, command: Command, segment: &KcpSegment<'_>) -> Verdict {
+        if !self.is_strict() {
+            return Verdict::Believe;
+        }
+        let header = &segment.header;
+        if command == Command::Rst {
+            self.on_reset(header);
+            return Verdict::Ignore;
+        }
+        if self.in_flight.nxt().is_before(header.una) {
+            self.counters.ignored_invalid_una += 1;
+            return Verdict::Ignore;
+        }
+        match command {
+            Command::Ack => self.ack_verdict(header),
+            Command::Push | Command::Fin
+                if self.receiver.next().distance_from(header.sn) > OLDEST_DUPLICATE =>
+            {
+                self.counters.ignored_out_of_window += 1;
+                Verdict::Ignore
+            }
+            _ => Verdict::Believe,
+        }
+    }
+
+    fn ack_verdict(&mut self, header: &KcpHeader) -> Verdict {
+        let remembered = self.in_flight.remembered(header.sn);
+        if let Some(record) = remembered.filter(|record| record.was_sent_at(header.ts)) {
+            let record = *record;
+            self.proof.on_valid_ack();
+            return Verdict::Acknowledges(record);
+        }
+        // An old number whose slot was used again can no longer be checked; its una can be.
+        if header.sn.is_before(self.in_flight.una()) {
+            return Verdict::Believe;
+        }
+        self.counters.ignored_invalid_ack += 1;
+        if self.proof.on_invalid_ack() {
+            self.fault.get_or_insert(Fault::ForgedAcks);
+        }
+        Verdict::Ignore
+    }
+
+    fn apply(&mut self, command: Command, segment: &KcpSegment<'_>, acked: Option<&InFlight>) {
+        let header = &segment.header;
+        let now = self.clock.now();
+        self.last_heard = Some(now);
+        self.probe.on_heard();
+        if self.is_strict() && header.is_marked() {
+            self.on_mark();
+        }
+        self.remote_window = u32::from(header.wnd);
+        self.largest_remote_window = self.largest_remote_window.max(Some(self.remote_window));
+        let acknowledged = self.in_flight.una();
+        self.apply_una(header.una);
+        match command {
+            Command::Push | Command::Fin => self.on_data(command == Command::Fin, segment),
+            Command::Ack => self.on_ack(header, acked),
+            // protocol.md 7.3
+            Command::Wask => self.probe.tell = true,
+            Command::Wins => self.on_window(header, acknowledged),
+            Command::Rst => {}
+        }
+    }
+
+    /// protocol.md 5.1; before the peer's proof an una frees nothing (protocol.md 11.1).
+    fn apply_una(&mut self, una: Sn) {
+        if self.is_strict() && !self.proof.is_proven() {
+            return;
+        }
+        while let Some(record) = self.in_flight.acknowledge_before(una) {
+            self.queue
+                .store
+                .release(record.payload, record.len as usize);
+        }
+        if una == self.in_flight.una() {
+            self.probe.on_current_una();
+        }
+    }
+
+    /// protocol.md 5.2 and 6.1.
+    fn on_ack(&mut self, header: &KcpHeader, acked: Option<&InFlight>) {
+        let sample = self.clock.wire().distance_from(header.ts);
+        if sample >= 0 && (acked.is_some() || !self.is_strict()) {
+            self.rtt.on_sample(sample, self.interval_ms());
+        }
+        if let Some(record) = acked.filter(|record| record.last_ts == header.ts) {
+            let fine = self.clock.now().saturating_since(record.last_sent);
+            self.rtt.on_fine_sample(fine.as_micros() as u64);
+        }
+        if let Some(record) = self.in_flight.acknowledge(header.sn) {
+            self.queue
+                .store
+                .release(record.payload, record.len as usize);
+        }
+    }
+
+    /// protocol.md 4.1 and 4.2.
+    fn on_data(&mut self, fin: bool, segment: &KcpSegment<'_>) {
+        let header = &segment.header;
+        if !self.receiver.is_before_window_end(header.sn) {
+            self.counters.ignored_out_of_window += 1;
+            return;
+        }
+        let payload = if fin { &[] } else { segment.payload };
+        match self.receiver.insert(header.sn, header.frg, fin, payload) {
+            Arrival::New => {
+                self.counters.segments_received += 1;
+                self.counters.payload_received += payload.len() as u64;
+                self.last_new_push = Some(self.clock.now());
+                self.probe.on_push();
+            }
+            Arrival::Duplicate => self.counters.duplicates += 1,
+            Arrival::NoRoom => {
+                self.counters.ignored_no_room += 1;
+                return;
+            }
+        }
+        let limit = self.receiver.window() as usize + ACK_LIST_SPARE;
+        if self.is_strict() && self.acks.len() >= limit {
+            self.counters.ignored_ack_list_full += 1;
+        } else {
+            self.acks.push((header.sn, header.ts));
+        }
+    }
+
+    fn on_window(&mut self, header: &KcpHeader, acknowledged: Sn) {
+        if !self.is_strict() {
+            return;
+        }
+        let rtt_us = self.rtt.smoothed_us().unwrap_or_default();
+        if self
+            .probe
+            .is_ghost(self.clock.now(), header.una, acknowledged, rtt_us)
+        {
+            self.fault.get_or_insert(Fault::Ghost);
+        }
+    }
+
+    /// The end of a datagram that was read whole: fast-ack event, then window growth.
+    fn end_datagram(&mut self, una_before: Sn, latest: &LatestAck) {
+        if let Some((sn, ts)) = latest.0 {
+            let trusted = self.is_strict();
+            self.fast.on_acks(sn, ts, trusted, &mut self.in_flight);
+        }
+        if self.in_flight.una().distance_from(una_before) > 0 {
+            let mss = self.config.mss() as u32;
+            self.congestion.on_acknowledged(self.remote_window, mss);
+        }
+    }
+
+    /// protocol.md 7.6: after input, Immediate acknowledges, fills an opened window and resends
+    /// what was overtaken.
+    fn want_flush_after_input(&mut self, opened: bool) {
+        if !self.is_immediate() || self.flush_wanted {
+            return;
+        }
+        let more_to_send = (opened || self.proof.is_limited()) && self.can_admit();
+        self.flush_wanted = more_to_send
+            || !self.acks.is_empty()
+            || self.probe.tell
+            || self.fast.is_ready(&self.in_flight);
+    }
+
+    const fn count_error(&mut self, error: InputError) {
+        let counter = match error {
+            InputError::TooShort => &mut self.counters.dropped_short,
+            InputError::WrongConv => &mut self.counters.dropped_wrong_conv,
+            InputError::BadLength => &mut self.counters.dropped_bad_length,
+            InputError::UnknownCommand => &mut self.counters.dropped_unknown_command,
+        };
+        *counter += 1;
+    }
+}

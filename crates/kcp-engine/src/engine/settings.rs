@@ -1,0 +1,45 @@
+//! Settings that may change while a session lives (`docs/protocol.md` 10).
+
+use core::time::Duration;
+
+use super::KcpEngine;
+use crate::error::ConfigError;
+
+impl KcpEngine {
+    /// Changes the mtu, in bytes. Queued segments keep their size: after lowering it, some
+    /// datagrams are still larger (C: `ikcp_setmtu`).
+    ///
+    /// # Errors
+    /// Outside 50 to 65507 bytes.
+    pub fn set_mtu(&mut self, bytes: usize) -> Result<(), ConfigError> {
+        self.reconfigure(|config| config.mtu(bytes))
+    }
+
+    /// Changes both windows, in segments (C: `ikcp_wndsize`).
+    ///
+    /// # Errors
+    /// Outside 1 to 65535 (send) or 128 to 65535 (receive).
+    pub fn set_windows(&mut self, send: u32, receive: u32) -> Result<(), ConfigError> {
+        self.reconfigure(|config| config.window_size(send, receive))?;
+        self.receiver.set_window(receive);
+        Ok(())
+    }
+
+    /// Changes the tick (C: `ikcp_interval`). It applies after the next tick.
+    ///
+    /// # Errors
+    /// Outside 1 ms to 5 s.
+    pub fn set_interval(&mut self, interval: Duration) -> Result<(), ConfigError> {
+        self.reconfigure(|config| config.interval(interval))
+    }
+
+    fn reconfigure(
+        &mut self,
+        change: impl FnOnce(crate::KcpConfig) -> crate::KcpConfig,
+    ) -> Result<(), ConfigError> {
+        let config = change(self.config.clone());
+        config.validate()?;
+        self.config = config;
+        Ok(())
+    }
+}

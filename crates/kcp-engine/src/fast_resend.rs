@@ -1,0 +1,197 @@
+//! Fast retransmit: which segments have been overtaken often enough (`docs/protocol.md` 5.3).
+//!
+//! C walks the window for every datagram with ACKs. The same counts come out without the walk:
+//!
+//! - A datagram's ACKs make one event (M, T). It counts for every segment before M whose last
+//!   transmission was not after T. First transmissions have non-decreasing times, so among them
+//!   the event counts for a prefix `sn < P`. A first transmission has been counted `r` times iff
+//!   its sn lies before the `r`-th largest P so far; a cursor hands each out once.
+//! - Retransmitted segments are few. They wait in the order of their last transmission and are
+//!   counted one by one, at most `r` times each.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::in_flight::InFlightRing;
+use crate::seq::{Sn, WireTs};
+
+/// Counts ACKs that overtook a segment.
+#[derive(Debug)]
+pub(crate) struct FastResend {
+    /// ACKs that it takes (C: `fastresend`); 0 is off.
+    threshold: u32,
+    /// Most transmissions of a segment that may still be resent early; 0 is no limit.
+    limit: u32,
+    /// The `threshold` largest prefix ends, greatest first.
+    prefix_ends: Vec<Sn>,
+    /// First transmissions before this have been handed out.
+    cursor: Sn,
+    /// Retransmissions below the threshold, in order of time. Stale ones are dropped when met.
+    retransmitted: VecDeque<(Sn, WireTs)>,
+    /// Retransmissions that have reached the threshold.
+    ready: Vec<Sn>,
+}
+
+impl FastResend {
+    pub(crate) const fn new(threshold: u32, limit: u32, first: Sn) -> Self {
+        Self {
+            threshold,
+            limit,
+            prefix_ends: Vec::new(),
+            cursor: first,
+            retransmitted: VecDeque::new(),
+            ready: Vec::new(),
+        }
+    }
+
+    /// A datagram acknowledged `max_sn`, sent at `ts`, as its latest.
+    ///
+    /// `trusted`: `ts` is known to be a transmission time of `max_sn`, so nothing before it can
+    /// have been first sent later.
+    pub(crate) fn on_acks(
+        &mut self,
+        max_sn: Sn,
+        ts: WireTs,
+        trusted: bool,
+        ring: &mut InFlightRing,
+    ) {
+        // Kept close to the window, so that the two never drift half the number space apart.
+        if self.cursor.is_before(ring.una()) {
+            self.cursor = ring.una();
+        }
+        if self.threshold == 0 || !ring.contains(max_sn) {
+            return;
+        }
+        let end = if trusted {
+            max_sn
+        } else {
+            ring.first_sent_after(ts, max_sn)
+        };
+        self.add_prefix(end, ring.una());
+        self.count_retransmitted(max_sn, ts, ring);
+    }
+
+    fn add_prefix(&mut self, end: Sn, una: Sn) {
+        if !una.is_before(end) {
+            return;
+        }
+        // Ends that cover nothing any more go first: they must not be compared across a wrap.
+        while self
+            .prefix_ends
+            .last()
+            .is_some_and(|&last| !una.is_before(last))
+        {
+            self.prefix_ends.pop();
+        }
+        let at = self
+            .prefix_ends
+            .partition_point(|&other| end.is_before(other));
+        if at < self.threshold as usize {
+            self.prefix_ends.truncate(self.threshold as usize - 1);
+            self.prefix_ends.insert(at, end);
+        }
+    }
+
+    fn count_retransmitted(&mut self, max_sn: Sn, ts: WireTs, ring: &mut InFlightRing) {
+        let mut kept = 0;
+        let mut seen = 0;
+        while let Some(&(sn, sent)) = self.retransmitted.get(seen) {
+            if ts.distance_from(sent) < 0 {
+                break;
+            }
+            seen += 1;
+            let Some(record) = ring.get_mut(sn).filter(|record| record.last_ts == sent) else {
+                continue;
+            };
+            if sn.is_before(max_sn) {
+                record.fast_acks += 1;
+                if record.fast_acks >= self.threshold {
+                    self.ready.push(sn);
+                    continue;
+                }
+            }
+            self.retransmitted[kept] = (sn, sent);
+            kept += 1;
+        }
+        self.retransmitted.drain(kept..seen);
+    }
+
+    /// The ACKs counted for a segment, up to the threshold.
+    pub(crate) fn count(&self, sn: Sn, xmit: u32, fast_acks: u32) -> u32 {
+        if xmit > 1 {
+            return fast_acks.min(self.threshold);
+        }
+        self.prefix_ends
+            .iter()
+            .take_while(|&&end| sn.is_before(end))
+            .count() as u32
+    }
+
+    /// Starts counting a segment that was just sent again with `fast_acks` carried over.
+    pub(crate) fn track(
+        &mut self,
+        sn: Sn,
+        ts: WireTs,
+        xmit: u32,
+        fast_acks: u32,
+        ring: &InFlightRing,
+    ) {
+        if self.threshold == 0 || !self.allows(xmit) {
+            return;
+        }
+        // ACKs in order make no event, so what they left behind is dropped here.
+        while let Some(&(sn, sent)) = self.retransmitted.front() {
+            if ring.get(sn).is_some_and(|record| record.last_ts == sent) {
+                break;
+            }
+            self.retransmitted.pop_front();
+        }
+        if fast_acks >= self.threshold {
+            // An RTO resend keeps its count in C: the next flush sends it once more.
+            self.ready.push(sn);
+        } else {
+            self.retransmitted.push_back((sn, ts));
+        }
+    }
+
+    /// Whether a segment sent `xmit` times may still be resent early.
+    pub(crate) const fn allows(&self, xmit: u32) -> bool {
+        self.limit == 0 || xmit <= self.limit
+    }
+
+    /// Whether [`take_ready`](Self::take_ready) may have something.
+    pub(crate) fn is_ready(&self, ring: &InFlightRing) -> bool {
+        !self.ready.is_empty() || self.first_transmissions(ring).is_some()
+    }
+
+    /// Appends to `due` every segment that has reached the threshold and was not handed out before.
+    pub(crate) fn take_ready(&mut self, ring: &InFlightRing, due: &mut Vec<Sn>) {
+        if let Some((from, end)) = self.first_transmissions(ring) {
+            let sns = (0..end.distance_from(from) as u32).map(|i| from + i);
+            due.extend(sns.filter(|&sn| ring.get(sn).is_some_and(|record| record.xmit == 1)));
+            self.cursor = end;
+        }
+        due.extend(self.ready.drain(..).filter(|&sn| ring.get(sn).is_some()));
+    }
+
+    /// Puts a segment back that was handed out but could not be sent.
+    pub(crate) fn put_back(&mut self, sn: Sn) {
+        self.ready.push(sn);
+    }
+
+    fn first_transmissions(&self, ring: &InFlightRing) -> Option<(Sn, Sn)> {
+        if self.threshold == 0 {
+            return None;
+        }
+        let end = *self.prefix_ends.get(self.threshold as usize - 1)?;
+        let from = if self.cursor.is_before(ring.una()) {
+            ring.una()
+        } else {
+            self.cursor
+        };
+        from.is_before(end).then_some((from, end))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Asking for the peer's window and telling ours (`docs/protocol.md` 7.3, 11.5, 12.6).
+
+use crate::seq::{Sn, WireTs};
+use crate::time::{Instant, Millis};
+
+/// First wait before a closed window is probed, in ms (`ikcp.c: IKCP_PROBE_INIT`).
+pub const IKCP_PROBE_INIT: u32 = 7_000;
+/// Longest wait between two probes, in ms (`ikcp.c: IKCP_PROBE_LIMIT`).
+pub const IKCP_PROBE_LIMIT: u32 = 120_000;
+
+/// How often a WINS that reopened the window is repeated (protocol.md 11.5).
+const REOPEN_REPEATS: u8 = 5;
+
+/// WASKs whose time stamps a RST may echo (protocol.md 12.4).
+const REMEMBERED_ASKS: usize = 4;
+
+/// The window probe: two flags for the next flush, and the timers that raise them.
+#[derive(Debug, Default)]
+pub(crate) struct Probe {
+    /// Send a WASK at the next flush (C: `IKCP_ASK_SEND`).
+    pub(crate) ask: bool,
+    /// Send a WINS at the next flush (C: `IKCP_ASK_TELL`).
+    pub(crate) tell: bool,
+    /// Current wait in ms; 0 while the remote window is open (C: `probe_wait`).
+    pub(crate) wait_ms: u32,
+    /// When a closed window is probed next (C: `ts_probe`).
+    pub(crate) at: Millis,
+    reopened: Option<Reopened>,
+    asked: [Option<WireTs>; REMEMBERED_ASKS],
+    /// When the oldest WASK without any sign of life since was sent.
+    unanswered_since: Option<Instant>,
+    ghost: GhostWatch,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reopened {
+    again_at: Millis,
+    left: u8,
+}
+
+/// Watches for a peer that answers WASKs with an older `una` than it once had (protocol.md 12.6).
+#[derive(Clone, Copy, Debug, Default)]
+struct GhostWatch {
+    asked_at: Option<Instant>,
+    stale_answer_at: Option<Instant>,
+}
+
+impl Probe {
+    /// The timer of a closed remote window; protocol.md 7.3.
+    pub(crate) fn on_flush(&mut self, now: Millis, remote_window: u32) {
+        if remote_window != 0 {
+            self.at = Millis::default();
+            self.wait_ms = 0;
+        } else if self.wait_ms == 0 {
+            self.wait_ms = IKCP_PROBE_INIT;
+            self.at = now.plus(self.wait_ms);
+        } else if now >= self.at {
+            self.wait_ms = (self.wait_ms + self.wait_ms / 2).min(IKCP_PROBE_LIMIT);
+            self.at = now.plus(self.wait_ms);
+            self.ask = true;
+        }
+    }
+
+    /// The full receive queue has room again; protocol.md 4.5 and 11.5.
+    pub(crate) fn on_reopened(&mut self, repeat_at: Option<Millis>) {
+        self.tell = true;
+        if let Some(again_at) = repeat_at {
+            self.reopened = Some(Reopened {
+                again_at,
+                left: REOPEN_REPEATS,
+            });
+        }
+    }
+
+    /// A PUSH arrived: the peer knows that the window is open.
+    pub(crate) const fn on_push(&mut self) {
+        self.reopened = None;
+    }
+
+    /// Raises the WINS again when its repetition is due.
+    pub(crate) fn repeat_tell(&mut self, now: Millis, rto_ms: u32) {
+        let Some(reopened) = &mut self.reopened else {
+            return;
+        };
+        if now < reopened.again_at {
+            return;
+        }
+        self.tell = true;
+        reopened.left -= 1;
+        reopened.again_at = now.plus(rto_ms);
+        if reopened.left == 0 {
+            self.reopened = None;
+        }
+    }
+
+    /// When [`repeat_tell`](Self::repeat_tell) has something to do.
+    pub(crate) fn next_tell(&self) -> Option<Millis> {
+        self.reopened.map(|reopened| reopened.again_at)
+    }
+
+    /// A WASK with this time stamp goes out.
+    pub(crate) fn on_asked(&mut self, now: Instant, ts: WireTs) {
+        self.asked.rotate_right(1);
+        self.asked[0] = Some(ts);
+        self.unanswered_since.get_or_insert(now);
+        self.ghost.asked_at.get_or_insert(now);
+    }
+
+    /// Whether a RST with this time stamp answers a WASK of ours.
+    pub(crate) fn has_asked(&self, ts: WireTs) -> bool {
+        self.asked.contains(&Some(ts))
+    }
+
+    /// The peer lives.
+    pub(crate) const fn on_heard(&mut self) {
+        self.unanswered_since = None;
+    }
+
+    pub(crate) const fn unanswered_since(&self) -> Option<Instant> {
+        self.unanswered_since
+    }
+
+    /// A WINS arrived. Whether it is the second stale answer, at least one RTT after the first.
+    pub(crate) fn is_ghost(
+        &mut self,
+        now: Instant,
+        una: Sn,
+        acknowledged: Sn,
+        rtt_us: u64,
+    ) -> bool {
+        if !una.is_before(acknowledged) {
+            self.ghost = GhostWatch::default();
+            return false;
+        }
+        let Some(asked_at) = self.ghost.asked_at.take() else {
+            return false;
+        };
+        match self.ghost.stale_answer_at {
+            None => {
+                self.ghost.stale_answer_at = Some(now);
+                false
+            }
+            // Both the answers and the question behind the second one must be apart.
+            Some(first) => {
+                asked_at >= first && now.as_micros().saturating_sub(first.as_micros()) >= rtt_us
+            }
+        }
+    }
+
+    /// An acknowledgement up to date arrived: no ghost.
+    pub(crate) const fn on_current_una(&mut self) {
+        self.ghost.stale_answer_at = None;
+    }
+}

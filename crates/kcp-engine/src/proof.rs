@@ -1,0 +1,132 @@
+//! What may be answered before the peer has proven that it sees us (`docs/protocol.md` 11.3).
+
+use crate::segment::IKCP_OVERHEAD;
+
+/// Bytes that may be sent for each byte received.
+const ANSWER_FACTOR: u64 = 3;
+/// Retransmissions allowed beyond that.
+const SMALL_EXTRAS: u8 = 6;
+/// Largest datagram sent beyond that, in bytes.
+const SMALL_DATAGRAM: usize = 100;
+/// Invalid acknowledgements before the first valid one that end the session (protocol.md 11.1).
+const FORGED_ACKS: u8 = 64;
+
+/// Whether the peer has proven its address, and what it may be sent until then.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    proven: bool,
+    /// Connecting sides chose their peer; nothing limits them.
+    limited: bool,
+    received: u64,
+    sent: u64,
+    extras_left: u8,
+    forged: u8,
+}
+
+impl Proof {
+    pub(crate) const fn new(limited: bool) -> Self {
+        Self {
+            proven: false,
+            limited,
+            received: 0,
+            sent: 0,
+            extras_left: SMALL_EXTRAS,
+            forged: 0,
+        }
+    }
+
+    pub(crate) const fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Whether answers are bounded now.
+    pub(crate) const fn is_limited(&self) -> bool {
+        self.limited && !self.proven
+    }
+
+    pub(crate) const fn on_received(&mut self, bytes: usize) {
+        self.received = self.received.saturating_add(bytes as u64);
+    }
+
+    pub(crate) const fn on_sent(&mut self, bytes: usize) {
+        self.sent = self.sent.saturating_add(bytes as u64);
+    }
+
+    pub(crate) const fn on_valid_ack(&mut self) {
+        self.proven = true;
+    }
+
+    /// Counts an ACK of a transmission that never was; whether it was one too many.
+    pub(crate) const fn on_invalid_ack(&mut self) -> bool {
+        if self.proven {
+            return false;
+        }
+        self.forged = self.forged.saturating_add(1);
+        self.forged >= FORGED_ACKS
+    }
+
+    /// Bytes that may still be sent, after `planned` more.
+    pub(crate) fn allowance(&self, planned: usize) -> usize {
+        if !self.is_limited() {
+            return usize::MAX;
+        }
+        let earned = self.received.saturating_mul(ANSWER_FACTOR);
+        let left = earned
+            .saturating_sub(self.sent)
+            .saturating_sub(planned as u64);
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// The most payload that the first segment may have, so that it can be sent again when the
+    /// allowance is gone.
+    pub(crate) const fn first_payload(allowance: usize) -> usize {
+        let bytes = if allowance < SMALL_DATAGRAM {
+            allowance
+        } else {
+            SMALL_DATAGRAM
+        };
+        bytes.saturating_sub(IKCP_OVERHEAD)
+    }
+
+    /// Whether a retransmission of `bytes` may leave beyond the allowance; uses one up.
+    pub(crate) const fn take_extra(&mut self, bytes: usize) -> bool {
+        if bytes > SMALL_DATAGRAM || self.extras_left == 0 {
+            return false;
+        }
+        self.extras_left -= 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_bytes_for_each_received_until_proven() {
+        let mut proof = Proof::new(true);
+        assert_eq!(proof.allowance(0), 0);
+        proof.on_received(25);
+        assert_eq!((proof.allowance(0), proof.allowance(24)), (75, 51));
+        proof.on_sent(80);
+        assert_eq!(proof.allowance(0), 0);
+        proof.on_valid_ack();
+        assert_eq!(proof.allowance(0), usize::MAX);
+    }
+
+    #[test]
+    fn six_small_datagrams_beyond() {
+        let mut proof = Proof::new(true);
+        assert!(!proof.take_extra(101));
+        assert_eq!((0..10).filter(|_| proof.take_extra(100)).count(), 6);
+    }
+
+    #[test]
+    fn sixty_four_forgeries_are_too_many_only_before_proof() {
+        let mut proof = Proof::new(true);
+        assert_eq!((1..=64).find(|_| proof.on_invalid_ack()), Some(64));
+        let mut proof = Proof::new(false);
+        proof.on_valid_ack();
+        assert!((0..1_000).all(|_| !proof.on_invalid_ack()));
+    }
+}

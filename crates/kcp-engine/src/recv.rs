@@ -1,0 +1,334 @@
+//! The receiving half: reordering, fragments, and the window that is advertised
+//! (`docs/protocol.md` 4).
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::buffer::BufferPool;
+use crate::config::IKCP_WND_RCV;
+use crate::error::RecvError;
+use crate::seq::Sn;
+
+/// One segment that arrived.
+#[derive(Debug)]
+struct Arrived {
+    bytes: Vec<u8>,
+    frg: u8,
+    fin: bool,
+}
+
+/// What became of an incoming PUSH or FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Kept.
+    New,
+    /// It was here before.
+    Duplicate,
+    /// More bytes than this session may hold; the peer will send it again.
+    NoRoom,
+}
+
+/// Segments that arrived out of order, and those ready for the application.
+///
+/// Invariants: `reorder` holds only sns in `next..next + its length`; `ready` is a run of segments
+/// in order that ends just before `next`; a FIN is the last segment ever to enter `ready`.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    /// The sn expected next (C: `rcv_nxt`).
+    next: Sn,
+    /// Receive window in segments (C: `rcv_wnd`).
+    window: u32,
+    /// Ring indexed by sn, a power of two long (C: `rcv_buf`).
+    reorder: Vec<Option<Arrived>>,
+    reordered: usize,
+    /// C: `rcv_queue`.
+    ready: VecDeque<Arrived>,
+    /// Bytes of the first ready segment that a short read has already taken.
+    head_taken: usize,
+    held_bytes: usize,
+    /// Most bytes held before segments out of order are refused; in order, twice that.
+    limit_bytes: usize,
+    finished: bool,
+    pool: Arc<BufferPool>,
+}
+
+/// Slots of the first allocation of the reorder ring.
+const FIRST_SLOTS: usize = 8;
+
+impl Receiver {
+    pub(crate) const fn new(
+        first: Sn,
+        window: u32,
+        limit_bytes: usize,
+        pool: Arc<BufferPool>,
+    ) -> Self {
+        Self {
+            next: first,
+            window,
+            reorder: Vec::new(),
+            reordered: 0,
+            ready: VecDeque::new(),
+            head_taken: 0,
+            held_bytes: 0,
+            limit_bytes,
+            finished: false,
+            pool,
+        }
+    }
+
+    pub(crate) const fn next(&self) -> Sn {
+        self.next
+    }
+
+    pub(crate) const fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// protocol.md 10.2: never below 128, or the largest message could not be assembled.
+    pub(crate) fn set_window(&mut self, segments: u32) {
+        self.window = segments.max(IKCP_WND_RCV);
+    }
+
+    /// Segments out of order (C: `nrcv_buf`).
+    pub(crate) const fn reordered(&self) -> usize {
+        self.reordered
+    }
+
+    /// Segments in order, not yet read (C: `nrcv_que`).
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Bytes held for the application, in order or not.
+    pub(crate) const fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Whether the peer's FIN has been reached in order.
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// What the header's `wnd` says: free slots of the ready queue (protocol.md 4.6).
+    pub(crate) fn advertised(&self) -> u16 {
+        let free = (self.window as usize).saturating_sub(self.ready.len());
+        // C casts; a window is at most 65535, so nothing is lost here.
+        free as u16
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.ready.len() >= self.window as usize
+    }
+
+    /// Whether `sn` is before the end of the window (protocol.md 4.1); it may be old.
+    pub(crate) const fn is_before_window_end(&self, sn: Sn) -> bool {
+        let end = Sn::new(self.next.get().wrapping_add(self.window));
+        sn.is_before(end)
+    }
+
+    /// Takes a segment within the window; protocol.md 4.2.
+    pub(crate) fn insert(&mut self, sn: Sn, frg: u8, fin: bool, payload: &[u8]) -> Arrival {
+        let ahead = sn.distance_from(self.next);
+        if ahead < 0 || self.finished {
+            return Arrival::Duplicate;
+        }
+        let ahead = ahead as usize;
+        let occupied = ahead < self.reorder.len() && self.reorder[self.index(sn)].is_some();
+        if occupied {
+            return Arrival::Duplicate;
+        }
+        let limit = if ahead == 0 {
+            self.limit_bytes.saturating_mul(2)
+        } else {
+            self.limit_bytes
+        };
+        if self.held_bytes.saturating_add(payload.len()) > limit {
+            return Arrival::NoRoom;
+        }
+        let mut bytes = if payload.is_empty() {
+            Vec::new()
+        } else {
+            self.pool.take(payload.len())
+        };
+        bytes.extend_from_slice(payload);
+        self.held_bytes += payload.len();
+        let arrived = Arrived { bytes, frg, fin };
+        if ahead == 0 && !self.is_full() {
+            self.deliver(arrived);
+        } else {
+            self.make_room(ahead + 1);
+            let index = self.index(sn);
+            self.reorder[index] = Some(arrived);
+            self.reordered += 1;
+        }
+        self.deliver_reordered();
+        Arrival::New
+    }
+
+    /// Size of the next message if all of it is here (protocol.md 4.3).
+    pub(crate) fn peek_size(&self) -> Option<usize> {
+        let head = self.ready.front().filter(|head| !head.fin)?;
+        if head.frg == 0 {
+            return Some(head.bytes.len() - self.head_taken);
+        }
+        if self.ready.len() < usize::from(head.frg) + 1 {
+            return None;
+        }
+        let whole: usize = self.message().map(|part| part.bytes.len()).sum();
+        Some(whole - self.head_taken)
+    }
+
+    /// Copies the next message out, leaving it in place (C: `ikcp_recv` with a negative length).
+    pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let size = self.message_size(buffer.len())?;
+        let mut at = 0;
+        let mut skip = self.head_taken;
+        for part in self.message() {
+            let bytes = &part.bytes[skip..];
+            buffer[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+            skip = 0;
+        }
+        // C moves segments up even when it only looks.
+        self.deliver_reordered();
+        Ok(size)
+    }
+
+    /// Takes the next message; protocol.md 4.4.
+    pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let size = self.message_size(buffer.len())?;
+        let mut at = 0;
+        while let Some(part) = self.ready.pop_front() {
+            let bytes = &part.bytes[self.head_taken..];
+            buffer[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+            let last = part.frg == 0;
+            self.drop_head(part);
+            if last {
+                break;
+            }
+        }
+        self.deliver_reordered();
+        Ok(size)
+    }
+
+    /// Takes bytes across messages and fragments; what a short read leaves stays.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        let mut at = 0;
+        while at < buffer.len() {
+            let Some(head) = self.ready.front() else {
+                break;
+            };
+            if head.fin {
+                break;
+            }
+            let bytes = &head.bytes[self.head_taken..];
+            let n = bytes.len().min(buffer.len() - at);
+            buffer[at..at + n].copy_from_slice(&bytes[..n]);
+            at += n;
+            if n < bytes.len() {
+                self.head_taken += n;
+                break;
+            }
+            if let Some(head) = self.ready.pop_front() {
+                self.drop_head(head);
+                self.deliver_reordered();
+            }
+        }
+        match self.ready.front() {
+            _ if at > 0 || buffer.is_empty() => Ok(at),
+            Some(head) if head.fin => Err(RecvError::Finished),
+            _ => Err(RecvError::Empty),
+        }
+    }
+
+    /// Whether [`read`](Self::read) would return something other than `Empty`.
+    pub(crate) fn has_readable(&self) -> bool {
+        // Empty messages in front are skipped by a reader; they are rare, so looking is cheap.
+        self.ready
+            .iter()
+            .any(|part| part.fin || !part.bytes.is_empty())
+    }
+
+    fn message_size(&self, capacity: usize) -> Result<usize, RecvError> {
+        match self.ready.front() {
+            None => return Err(RecvError::Empty),
+            Some(head) if head.fin => return Err(RecvError::Finished),
+            Some(_) => {}
+        }
+        let needed = self.peek_size().ok_or(RecvError::Incomplete)?;
+        if needed > capacity {
+            return Err(RecvError::BufferTooSmall { needed });
+        }
+        Ok(needed)
+    }
+
+    /// The segments of the next message: up to the first with frg 0, or all there is.
+    fn message(&self) -> impl Iterator<Item = &Arrived> {
+        let mut over = false;
+        self.ready.iter().take_while(move |part| {
+            let take = !over && !part.fin;
+            over |= part.frg == 0;
+            take
+        })
+    }
+
+    fn drop_head(&mut self, part: Arrived) {
+        self.held_bytes -= part.bytes.len();
+        self.head_taken = 0;
+        if part.bytes.capacity() > 0 {
+            self.pool.give(part.bytes);
+        }
+    }
+
+    fn deliver(&mut self, arrived: Arrived) {
+        self.finished |= arrived.fin;
+        self.ready.push_back(arrived);
+        self.next = self.next.next();
+    }
+
+    fn deliver_reordered(&mut self) {
+        while self.reordered > 0 && !self.is_full() && !self.finished {
+            let index = self.index(self.next);
+            let Some(arrived) = self.reorder[index].take() else {
+                break;
+            };
+            self.reordered -= 1;
+            self.deliver(arrived);
+        }
+    }
+
+    const fn index(&self, sn: Sn) -> usize {
+        sn.get() as usize & self.reorder.len().wrapping_sub(1)
+    }
+
+    /// Makes the ring at least `len` long.
+    fn make_room(&mut self, len: usize) {
+        if len <= self.reorder.len() {
+            return;
+        }
+        let old_len = self.reorder.len();
+        let mut old = core::mem::take(&mut self.reorder);
+        self.reorder
+            .resize_with(len.next_power_of_two().max(FIRST_SLOTS), || None);
+        for i in 0..old_len {
+            let sn = self.next + i as u32;
+            let from = sn.get() as usize & (old_len - 1);
+            let to = self.index(sn);
+            self.reorder[to] = old[from].take();
+        }
+    }
+}
+
+impl Drop for Receiver {
+    /// Gives the buffers of unread segments back to the pool.
+    fn drop(&mut self) {
+        let reordered = self.reorder.drain(..).flatten();
+        for part in self.ready.drain(..).chain(reordered) {
+            if part.bytes.capacity() > 0 {
+                self.pool.give(part.bytes);
+            }
+        }
+    }
+}

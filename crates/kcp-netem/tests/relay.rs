@@ -145,11 +145,12 @@ fn a_closed_target_is_survived() {
     wait_until(|| relay.stats().up.delivered == 1);
     let server = UdpSocket::bind(address).unwrap();
     server.set_read_timeout(Some(PATIENCE)).unwrap();
-    // The refusal may cost one more datagram: the kernel reports it to the next send.
+    // The kernel may report the refusal to the next send, which costs that datagram.
     for _ in 0..3 {
         client.send_to(b"somebody", relay.local_addr()).unwrap();
     }
-    assert_eq!(receive(&server).0, b"somebody");
+    // The first one left the link before the server came back, but perhaps not yet the relay.
+    while receive(&server).0 != b"somebody" {}
 }
 
 fn relay_to(server: &UdpSocket, config: LinkConfig) -> Relay {

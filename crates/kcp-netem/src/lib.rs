@@ -29,9 +29,9 @@
 //!
 //! # What happens to a datagram, in order
 //!
-//! 1. It gets the next index of its link. Every random decision is a function of (seed, index, purpose), and the loss
-//!    model advances once per index: which datagrams are lost does not depend on any other impairment, on sizes or on
-//!    time.
+//! 1. It gets the next index of its link. Every random decision is a function of (seed, index, purpose), only the
+//!    wandering delay of [`Jitter::Ordered`] is one of (seed, time); and the loss model advances once per index. So
+//!    which datagrams are lost does not depend on any other impairment, on sizes or on time.
 //! 2. Partition: dropped when the link is down now. What is already under way still arrives.
 //! 3. MTU hole: dropped when longer than the limit.
 //! 4. Memory: dropped when the link holds too much already (an emulator's limit, not a network's).

@@ -133,13 +133,19 @@ fn take_due(shared: &Shared, now: Time, due: &mut Vec<(Exit, Vec<u8>)>) -> bool 
     false
 }
 
+/// Fills `due` with what has arrived on either link, the earliest first: a flood one way must not starve the other.
 fn collect_due(state: &mut State, now: Time, due: &mut Vec<(Exit, Vec<u8>)>) {
     while due.len() < BATCH {
-        let (id, datagram, goes_up) = if let Some((id, datagram)) = state.up.poll(now) {
-            (id, datagram, true)
-        } else if let Some((id, datagram)) = state.down.poll(now) {
-            (id, datagram, false)
+        let goes_up = match (state.up.next_deadline(), state.down.next_deadline()) {
+            (Some(up), Some(down)) => up <= down,
+            (up, _) => up.is_some(),
+        };
+        let link = if goes_up {
+            &mut state.up
         } else {
+            &mut state.down
+        };
+        let Some((id, datagram)) = link.poll(now) else {
             return;
         };
         match state.client(id) {

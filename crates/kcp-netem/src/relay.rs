@@ -25,10 +25,11 @@ use state::Shared;
 /// (client to server) and one link down: one bottleneck each way, as behind one access line.
 ///
 /// It runs on two threads of its own and needs no async runtime from the caller. A datagram never leaves before its
-/// time; half leave within 0.23 ms of it and all but one in a hundred within 0.6 ms (measured with `examples/relay_speed.rs` on two
-/// cores; the kernel's timer slack, a thread hop, and a pause of 0.1 ms between rounds of sending that lets the relay
-/// work in batches). When all cores are busy the scheduler's delay comes on top. On the same machine, with sender and
-/// receiver on it too, it carried 800 Mbit/s of 1400-byte datagrams without losing one, and 1200 at most.
+/// time; half leave within 0.23 ms of it and all but one in a hundred within 0.6 ms (measured with
+/// `examples/relay_speed.rs` on two cores; it is the kernel's timer slack, a thread hop, and a pause of 0.1 ms between
+/// rounds of sending that lets the relay work in batches). When all cores are busy the scheduler's delay comes on top.
+/// On the same machine, with sender and receiver on it too, it carried 800 Mbit/s of 1400-byte datagrams without
+/// losing one, and 1200 at most.
 ///
 /// Dropping the relay closes its sockets and ends its threads before it returns; what is under way is lost.
 ///

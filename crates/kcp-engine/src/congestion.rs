@@ -80,10 +80,11 @@ pub(crate) struct ClassicWindow {
 }
 
 impl ClassicWindow {
-    pub(crate) const fn new(cwnd: u32) -> Self {
+    /// A window of `cwnd` segments of `mss` bytes (protocol.md 8.3).
+    pub(crate) const fn new(cwnd: u32, mss: u32) -> Self {
         Self {
             cwnd,
-            incr: 0,
+            incr: cwnd.wrapping_mul(mss),
             ssthresh: IKCP_THRESH_INIT,
         }
     }
@@ -134,8 +135,7 @@ mod tests {
     /// protocol.md 8.1: one segment per datagram below ssthresh, about an eighth of one above.
     #[test]
     fn growth_follows_c() {
-        let mut window = ClassicWindow::new(1);
-        window.incr = MSS;
+        let mut window = ClassicWindow::new(1, MSS);
         window.grow(128, MSS);
         assert_eq!((window.cwnd, window.incr), (2, 2 * MSS));
         // Avoidance: 2752 + 1376 * 1376 / 2752 + 86 = 3526; (2 + 1) * 1376 = 4128 is not reached.
@@ -182,9 +182,12 @@ mod tests {
     #[test]
     fn no_strategy_has_no_window() {
         assert_eq!(
-            Congestion::new(false, ClassicWindow::new(1)).window(),
+            Congestion::new(false, ClassicWindow::new(1, MSS)).window(),
             u32::MAX
         );
-        assert_eq!(Congestion::new(true, ClassicWindow::new(1)).window(), 1);
+        assert_eq!(
+            Congestion::new(true, ClassicWindow::new(1, MSS)).window(),
+            1
+        );
     }
 }

@@ -170,7 +170,7 @@ impl KcpEngine {
             Validation::AsC => usize::MAX,
         };
         // protocol.md 8.3: with Immediate the first write leaves at once instead of at tick two.
-        let cwnd = ClassicWindow::new(u32::from(immediate));
+        let cwnd = ClassicWindow::new(u32::from(immediate), config.mss() as u32);
         let threshold = config.fast_resend_threshold();
         Ok(Self {
             conv,

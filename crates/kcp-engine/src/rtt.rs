@@ -40,9 +40,11 @@ impl RttEstimator {
             self.smoothed_ms = sample_ms;
             self.variation_ms = sample_ms / 2;
         } else {
-            // A forged sample can be near 2^31: C adds in `long` and truncates when it stores.
+            // A forged sample can be near 2^31: C multiplies in `int` (and wraps, where anything),
+            // adds in `long`, and truncates when it stores.
             let delta = (i64::from(sample_ms) - i64::from(self.smoothed_ms)).abs();
-            self.variation_ms = ((3 * i64::from(self.variation_ms) + delta) / 4) as i32;
+            let weighted = i64::from(self.variation_ms.wrapping_mul(3));
+            self.variation_ms = ((weighted + delta) / 4) as i32;
             self.smoothed_ms =
                 (self.smoothed_ms.wrapping_mul(7).wrapping_add(sample_ms) / 8).max(1);
         }

@@ -13,6 +13,8 @@ pub(super) struct Close {
     finishing: bool,
     fin_queued: bool,
     peer_knows: bool,
+    /// A segment that ours always mark came without the mark.
+    pub(super) shown_stock: bool,
 }
 
 impl Close {
@@ -57,6 +59,13 @@ impl KcpEngine {
         self.close.peer_knows
     }
 
+    /// Whether the peer has shown that it does not: an ACK, WASK or WINS of it had no mark.
+    ///
+    /// Until it has shown either, a close waits: a peer that only sent data has had no occasion.
+    pub const fn peer_is_stock(&self) -> bool {
+        self.close.shown_stock && !self.close.peer_knows
+    }
+
     /// How far the close has come.
     pub fn fin_state(&self) -> FinState {
         FinState {
@@ -86,5 +95,45 @@ impl KcpEngine {
         } else {
             self.counters.ignored_invalid_reset += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KcpConfig;
+    use crate::engine::EngineOptions;
+    use crate::segment::{CLOSE_MARK, Command};
+    use crate::seq::{Conv, WireTs};
+    use crate::time::Instant;
+
+    fn segment(command: Command, frg: u8) -> [u8; 24] {
+        let header = KcpHeader {
+            conv: Conv::new(1),
+            cmd: command.to_wire(),
+            frg,
+            wnd: 128,
+            ts: WireTs::new(0),
+            sn: Sn::ZERO,
+            una: Sn::ZERO,
+            len: 0,
+        };
+        header.to_bytes()
+    }
+
+    /// protocol.md 12.1, 12.7: a PUSH says nothing, an unmarked WINS says stock, a marked one
+    /// says ours for good.
+    #[test]
+    fn a_peer_shows_what_it_is_by_what_ours_always_mark() {
+        let config = KcpConfig::normal();
+        let mut engine = KcpEngine::new(Conv::new(1), &config, EngineOptions::default()).unwrap();
+        let mut hears = |command, frg| {
+            engine.input(Instant::ZERO, &segment(command, frg)).unwrap();
+            (engine.peer_is_stock(), engine.peer_knows_close())
+        };
+        assert_eq!(hears(Command::Push, 0), (false, false));
+        assert_eq!(hears(Command::Wins, 0), (true, false));
+        assert_eq!(hears(Command::Wins, CLOSE_MARK), (false, true));
+        assert_eq!(hears(Command::Wask, 0), (false, true));
     }
 }

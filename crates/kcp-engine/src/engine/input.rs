@@ -154,8 +154,12 @@ impl KcpEngine {
         let now = self.clock.now();
         self.last_heard = Some(now);
         self.probe.on_heard();
-        if self.is_strict() && header.is_marked() {
-            self.on_mark();
+        if self.is_strict() {
+            match command {
+                _ if header.is_marked() => self.on_mark(),
+                Command::Ack | Command::Wask | Command::Wins => self.close.shown_stock = true,
+                _ => {}
+            }
         }
         self.remote_window = u32::from(header.wnd);
         self.largest_remote_window = self.largest_remote_window.max(Some(self.remote_window));

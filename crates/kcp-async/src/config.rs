@@ -1,0 +1,370 @@
+//! Everything about an endpoint that is not the protocol: times, limits, sockets.
+
+use std::time::Duration;
+
+use kcp_engine::{ConfigError, KcpConfig};
+
+/// Settings of an endpoint: the protocol's knobs, and the times, limits and socket sizes around it.
+///
+/// Private fields, chained setters. A setter accepts anything; [`validate`](Self::validate) (called
+/// by every `bind` and `connect`) names the field, value and range of what it refuses. Wherever a
+/// function takes `impl Into<EndpointConfig>`, a plain [`KcpConfig`] does.
+///
+/// ```
+/// use std::time::Duration;
+/// use kcp_async::{EndpointConfig, KcpConfig};
+///
+/// let config = EndpointConfig::new(KcpConfig::turbo_mode())
+///     .max_sessions(10_000)
+///     .keepalive(Some(Duration::from_secs(25)));
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointConfig {
+    protocol: KcpConfig,
+    max_sessions: usize,
+    accept_backlog: usize,
+    per_source_limit: usize,
+    dead_peer_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    unproven_timeout: Duration,
+    keepalive: Option<Duration>,
+    linger: Duration,
+    connect_timeout: Option<Duration>,
+    send_buffer: usize,
+    recv_buffer: usize,
+    send_queue_limit: Option<usize>,
+    allow_shared_remote: bool,
+}
+
+impl EndpointConfig {
+    /// Settings with these protocol knobs and the defaults of everything else.
+    pub const fn new(protocol: KcpConfig) -> Self {
+        Self {
+            protocol,
+            max_sessions: 65_536,
+            accept_backlog: 1_024,
+            per_source_limit: 16_384,
+            dead_peer_timeout: Some(Duration::from_secs(30)),
+            idle_timeout: Some(Duration::from_secs(600)),
+            unproven_timeout: Duration::from_secs(10),
+            keepalive: None,
+            linger: Duration::from_secs(5),
+            connect_timeout: Some(Duration::from_secs(10)),
+            send_buffer: 4 << 20,
+            recv_buffer: 4 << 20,
+            send_queue_limit: None,
+            allow_shared_remote: false,
+        }
+    }
+
+    /// The protocol's knobs. Default [`KcpConfig::normal`].
+    #[must_use]
+    pub fn protocol(mut self, protocol: KcpConfig) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// The most sessions on one endpoint, accepted and connected together. 1 and up, default
+    /// 65536. Datagrams that would open one more are dropped; `connect` fails.
+    #[must_use]
+    pub const fn max_sessions(mut self, sessions: usize) -> Self {
+        self.max_sessions = sessions;
+        self
+    }
+
+    /// The most sessions that have not been handed to the application by `accept`: those that wait
+    /// for it and those whose first data has not arrived. 0 (nothing is accepted) and up,
+    /// default 1024. Datagrams that would make one more are dropped, and the peer's retransmission
+    /// tries again.
+    #[must_use]
+    pub const fn accept_backlog(mut self, sessions: usize) -> Self {
+        self.accept_backlog = sessions;
+        self
+    }
+
+    /// The most accepted sessions from one source prefix (IPv4 /24, IPv6 /56). 1 and up, default
+    /// 16384. Lower it for a server that faces strangers.
+    #[must_use]
+    pub const fn per_source_limit(mut self, sessions: usize) -> Self {
+        self.per_source_limit = sessions;
+        self
+    }
+
+    /// How long data may wait for the peer while nothing valid is heard, before both halves fail
+    /// with [`PeerDead`](crate::ConnectionError::PeerDead). 100 ms and up, `None` is never,
+    /// default 30 s.
+    #[must_use]
+    pub const fn dead_peer_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.dead_peer_timeout = timeout;
+        self
+    }
+
+    /// How long nothing may be heard before a session ends with
+    /// [`Idle`](crate::ConnectionError::Idle). 100 ms and up, `None` is never, default 10 minutes.
+    ///
+    /// Stock peers have no close, so without it a server keeps the sessions of clients that left.
+    #[must_use]
+    pub const fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// How long an accepted session may go without new data while the peer has not proven its
+    /// address by acknowledging something that we sent. 100 ms and up, default 10 s.
+    ///
+    /// It bounds what forged datagrams can hold. A peer that only ever sends, with pauses longer
+    /// than this, needs a larger value, or one small answer from the application.
+    #[must_use]
+    pub const fn unproven_timeout(mut self, timeout: Duration) -> Self {
+        self.unproven_timeout = timeout;
+        self
+    }
+
+    /// Ask a silent peer for a sign of life after this long. 100 ms and up, `None` is never,
+    /// default `None`; 25 s keeps most address translators open. Every KCP answers it.
+    ///
+    /// An unanswered one counts as data that waits, for
+    /// [`dead_peer_timeout`](Self::dead_peer_timeout).
+    #[must_use]
+    pub const fn keepalive(mut self, after: Option<Duration>) -> Self {
+        self.keepalive = after;
+        self
+    }
+
+    /// How long `shutdown` and a dropped stream wait for the peer to acknowledge everything. 0
+    /// (give up at once) and up, default 5 s.
+    #[must_use]
+    pub const fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// How long the first data of a connecting session may stay unanswered before both halves fail
+    /// with [`TimeoutError::Connect`](crate::TimeoutError::Connect), or with
+    /// [`Refused`](crate::ConnectionError::Refused) if the peer's host said so. It runs from the
+    /// first data, not from `connect`. 100 ms and up, `None` leaves it to
+    /// [`dead_peer_timeout`](Self::dead_peer_timeout), default 10 s.
+    #[must_use]
+    pub const fn connect_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The socket's send buffer to ask the kernel for, in bytes. 0 leaves the system's default.
+    /// Default 4 MiB. What was granted is in
+    /// [`EndpointStats::socket_buffers`](crate::EndpointStats::socket_buffers).
+    #[must_use]
+    pub const fn send_buffer(mut self, bytes: usize) -> Self {
+        self.send_buffer = bytes;
+        self
+    }
+
+    /// The socket's receive buffer to ask the kernel for, in bytes. 0 leaves the system's default.
+    /// Default 4 MiB. A burst larger than it is lost, so it should hold the sum of the windows of
+    /// the sessions that are busy at once.
+    #[must_use]
+    pub const fn recv_buffer(mut self, bytes: usize) -> Self {
+        self.recv_buffer = bytes;
+        self
+    }
+
+    /// Bytes queued and in flight at which a session's writers wait. 1 and up; `None` (default) is
+    /// two send windows. One message may overshoot it.
+    #[must_use]
+    pub const fn send_queue_limit(mut self, bytes: Option<usize>) -> Self {
+        self.send_queue_limit = bytes;
+        self
+    }
+
+    /// Whether an endpoint may have several sessions with the same remote address. Default false.
+    ///
+    /// Every stock server keeps one session per address and takes a second one for a restart of the
+    /// first. Set it on both sides, and only where both are this crate.
+    #[must_use]
+    pub const fn allow_shared_remote(mut self, allow: bool) -> Self {
+        self.allow_shared_remote = allow;
+        self
+    }
+
+    /// Checks every range, the protocol's included.
+    ///
+    /// # Errors
+    /// The first setting out of its range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.protocol.validate()?;
+        let counts = [
+            ("max_sessions", self.max_sessions),
+            ("per_source_limit", self.per_source_limit),
+            ("send_queue_limit", self.send_queue_limit.unwrap_or(1)),
+        ];
+        for (field, value) in counts {
+            if value == 0 {
+                return Err(ConfigError::new(field, 0, "1 and up"));
+            }
+        }
+        let times = [
+            ("dead_peer_timeout", self.dead_peer_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("unproven_timeout", Some(self.unproven_timeout)),
+            ("keepalive", self.keepalive),
+            ("connect_timeout", self.connect_timeout),
+        ];
+        for (field, value) in times {
+            let Some(value) = value else { continue };
+            if !(SHORTEST_TIME..=LONGEST_TIME).contains(&value) {
+                return Err(ConfigError::new(
+                    field,
+                    millis(value),
+                    "100 ms to 10 years, in ms",
+                ));
+            }
+        }
+        if self.linger > LONGEST_TIME {
+            return Err(ConfigError::new(
+                "linger",
+                millis(self.linger),
+                "0 to 10 years, in ms",
+            ));
+        }
+        for (field, bytes) in [
+            ("send_buffer", self.send_buffer),
+            ("recv_buffer", self.recv_buffer),
+        ] {
+            if bytes > LARGEST_SOCKET_BUFFER {
+                return Err(ConfigError::new(
+                    field,
+                    bytes as u64,
+                    "0 to 1073741824 bytes",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`protocol`](Self::protocol).
+    pub const fn protocol_config(&self) -> &KcpConfig {
+        &self.protocol
+    }
+
+    /// Bytes queued at which writers wait: the set limit or two send windows.
+    pub fn send_queue_bytes(&self) -> usize {
+        let window = self.protocol.send_window_segments() as usize * self.protocol.mss();
+        self.send_queue_limit.unwrap_or(2 * window)
+    }
+}
+
+/// The values as the layer reads them; the setters have the public names.
+impl EndpointConfig {
+    pub(crate) const fn session_limit(&self) -> usize {
+        self.max_sessions
+    }
+
+    pub(crate) const fn backlog(&self) -> usize {
+        self.accept_backlog
+    }
+
+    pub(crate) const fn source_limit(&self) -> usize {
+        self.per_source_limit
+    }
+
+    pub(crate) const fn times(&self) -> Times {
+        Times {
+            dead_peer: self.dead_peer_timeout,
+            idle: self.idle_timeout,
+            unproven: self.unproven_timeout,
+            keepalive: self.keepalive,
+            linger: self.linger,
+            connect: self.connect_timeout,
+        }
+    }
+
+    pub(crate) const fn socket_buffers(&self) -> (usize, usize) {
+        (self.send_buffer, self.recv_buffer)
+    }
+
+    pub(crate) const fn shares_remote(&self) -> bool {
+        self.allow_shared_remote
+    }
+}
+
+/// The times that a session lives by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) dead_peer: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) unproven: Duration,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) linger: Duration,
+    pub(crate) connect: Option<Duration>,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self::new(KcpConfig::normal())
+    }
+}
+
+impl From<KcpConfig> for EndpointConfig {
+    fn from(protocol: KcpConfig) -> Self {
+        Self::new(protocol)
+    }
+}
+
+impl From<&Self> for EndpointConfig {
+    fn from(config: &Self) -> Self {
+        config.clone()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Below this a scheduler's hiccup would end sessions.
+const SHORTEST_TIME: Duration = Duration::from_millis(100);
+/// Keeps every deadline far from the end of the clock.
+const LONGEST_TIME: Duration = Duration::from_secs(86_400 * 3_652);
+/// `setsockopt` takes an `int`, and the kernel doubles it.
+const LARGEST_SOCKET_BUFFER: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_the_field() {
+        let base = EndpointConfig::default;
+        let short = Some(Duration::from_millis(99));
+        for (bad, field) in [
+            (base().max_sessions(0), "max_sessions"),
+            (base().per_source_limit(0), "per_source_limit"),
+            (base().send_queue_limit(Some(0)), "send_queue_limit"),
+            (base().dead_peer_timeout(short), "dead_peer_timeout"),
+            (base().idle_timeout(short), "idle_timeout"),
+            (base().unproven_timeout(Duration::ZERO), "unproven_timeout"),
+            (base().keepalive(short), "keepalive"),
+            (
+                base().connect_timeout(Some(Duration::MAX)),
+                "connect_timeout",
+            ),
+            (base().linger(Duration::MAX), "linger"),
+            (base().send_buffer(usize::MAX), "send_buffer"),
+            (base().protocol(KcpConfig::new().mtu(1)), "mtu"),
+        ] {
+            assert_eq!(bad.validate().unwrap_err().field, field);
+        }
+        assert_eq!(base().validate(), Ok(()));
+        assert_eq!(
+            base().linger(Duration::ZERO).accept_backlog(0).validate(),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn writers_wait_at_two_windows_unless_told() {
+        let config = EndpointConfig::from(KcpConfig::turbo_mode());
+        assert_eq!(config.send_queue_bytes(), 2 * 256 * 1_376);
+        assert_eq!(config.send_queue_limit(Some(10)).send_queue_bytes(), 10);
+    }
+}

@@ -1,0 +1,251 @@
+//! The one task per socket.
+//!
+//! It owns the deadlines and the receive side; nobody else calls `input` or `handle_timeout`. A
+//! turn has named phases: receive, fire deadlines, serve sessions that handles changed, send what
+//! waited for room, re-arm the timer. Each phase is bounded, so that no flood on one side starves
+//! another; what is left makes the driver call itself again.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::mem;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use kcp_engine::Instant;
+use tokio::runtime::Handle;
+use tokio::time::Sleep;
+
+use crate::deadlines::Deadlines;
+use crate::error::{ConnectionError, KcpError};
+use crate::session::SessionCell;
+use crate::shared::Shared;
+use crate::time_wait::TimeWait;
+use crate::wakers::WakeList;
+
+mod open;
+mod receive;
+mod serve;
+
+/// Starts the driver of an endpoint on the current runtime.
+pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<(), KcpError> {
+    let runtime = Handle::try_current().map_err(std::io::Error::other)?;
+    runtime.spawn(EndpointDriver::new(Arc::clone(shared)));
+    Ok(())
+}
+
+/// See the module.
+#[derive(Debug)]
+struct EndpointDriver {
+    shared: Arc<Shared>,
+    deadlines: Deadlines<Arc<SessionCell>>,
+    time_wait: TimeWait,
+    /// Sessions that the current receive batch touched: served once, after all of it, so that the
+    /// acknowledgements of a batch share datagrams.
+    touched: Vec<Arc<SessionCell>>,
+    /// Sessions that handles changed.
+    dirty: Vec<Arc<SessionCell>>,
+    /// Sessions that reached their bound of trains; next turn, at the back.
+    unfinished: Vec<Arc<SessionCell>>,
+    /// Sessions whose train waits for room in the socket, in the order in which they found it full.
+    blocked: VecDeque<Arc<SessionCell>>,
+    /// Answers to datagrams without a session: to be sent after unlocking, and lost if they cannot.
+    replies: Vec<(SocketAddr, [u8; kcp_engine::IKCP_OVERHEAD])>,
+    resets: ResetBudget,
+    receive_failures: u32,
+    wake: WakeList,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
+}
+
+impl EndpointDriver {
+    fn new(shared: Arc<Shared>) -> Self {
+        let timer = Box::pin(tokio::time::sleep_until(tokio::time::Instant::now()));
+        Self {
+            shared,
+            deadlines: Deadlines::new(),
+            time_wait: TimeWait::default(),
+            touched: Vec::new(),
+            dirty: Vec::new(),
+            unfinished: Vec::new(),
+            blocked: VecDeque::new(),
+            replies: Vec::new(),
+            resets: ResetBudget::default(),
+            receive_failures: 0,
+            wake: WakeList::new(),
+            timer,
+            timer_at: None,
+        }
+    }
+
+    /// One turn. `Ok(true)` if there is more to do at once.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
+        let mut more = self.receive(cx)?;
+        more |= self.fire_deadlines();
+        more |= self.serve_dirty(cx);
+        more |= self.send_blocked(cx)?;
+        self.wake.wake();
+        self.hear_socket_errors();
+        more |= self.rearm_timer(cx);
+        Ok(more)
+    }
+
+    fn fire_deadlines(&mut self) -> bool {
+        let now = self.shared.clock.now();
+        self.time_wait.expire(now);
+        self.note_time_wait();
+        for _ in 0..DEADLINES_PER_TURN {
+            let Some((_, cell)) = self.deadlines.pop_due(now) else {
+                return false;
+            };
+            let mut session = cell.state.lock("deadline");
+            session.armed = None;
+            session.expire(now);
+            self.serve(&cell, session, now);
+        }
+        true
+    }
+
+    fn serve_dirty(&mut self, cx: &Context<'_>) -> bool {
+        let now = self.shared.clock.now();
+        let mut list = mem::take(&mut self.unfinished);
+        self.serve_all(&mut list, now);
+        // Two rounds: what wakes while we serve is usually the other half of the same exchange.
+        for _ in 0..2 {
+            let mut list = mem::take(&mut self.dirty);
+            let some = self.shared.take_dirty(cx, &mut list);
+            for cell in &list {
+                cell.dirty.store(false, Ordering::Release);
+            }
+            self.serve_all(&mut list, now);
+            self.dirty = list;
+            self.wake.wake();
+            if !some {
+                return !self.unfinished.is_empty();
+            }
+        }
+        true
+    }
+
+    fn serve_all(&mut self, list: &mut Vec<Arc<SessionCell>>, now: Instant) {
+        for cell in list.drain(..) {
+            let session = cell.state.lock("serve");
+            self.serve(&cell, session, now);
+        }
+    }
+
+    /// Arms the timer for the earliest deadline. `true` if that has passed already.
+    fn rearm_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let next = match (self.deadlines.next(), self.time_wait.next()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let Some(next) = next else { return false };
+        // Compare the clock first: a `Sleep` may stay pending past its time when the task's
+        // budget is used up.
+        if next <= self.shared.clock.now() {
+            return true;
+        }
+        if self.timer_at != Some(next) {
+            self.timer.as_mut().reset(self.shared.clock.at(next));
+            self.timer_at = Some(next);
+        }
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn note_time_wait(&self) {
+        let counters = &self.shared.counters;
+        counters
+            .time_wait
+            .store(self.time_wait.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Nothing left to drive, and nobody who could bring something.
+    fn is_done(&self) -> bool {
+        self.time_wait.len() == 0
+            && self.shared.is_released()
+            && self.shared.router.lock("done").len() == 0
+    }
+}
+
+impl Future for EndpointDriver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.turn(cx) {
+            Err(reason) => {
+                self.shared.driver_ends(reason);
+                Poll::Ready(())
+            }
+            Ok(_) if self.is_done() => Poll::Ready(()),
+            Ok(true) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(false) => Poll::Pending,
+        }
+    }
+}
+
+/// The end of the driver, of its own accord or with its runtime: every session learns of it.
+impl Drop for EndpointDriver {
+    fn drop(&mut self) {
+        self.shared.driver_ends(ConnectionError::EndpointClosed);
+        let reason = self
+            .shared
+            .ended()
+            .unwrap_or(ConnectionError::EndpointClosed);
+        self.shared.stop_accepting();
+        let cells: Vec<_> = {
+            let router = self.shared.router.lock("driver ends");
+            router.all().map(Arc::clone).collect()
+        };
+        for cell in cells {
+            let mut session = cell.state.lock("driver ends");
+            session.armed = None;
+            session.finish(reason, &mut self.wake);
+        }
+        self.wake.wake();
+    }
+}
+
+/// How many RSTs may still leave in this second. A flood of questions from forged addresses must
+/// not become a flood of answers.
+#[derive(Debug, Default)]
+struct ResetBudget {
+    second: u64,
+    spent: u32,
+}
+
+impl ResetBudget {
+    fn take(&mut self, now: Instant) -> bool {
+        let second = now.as_micros() / 1_000_000;
+        if second != self.second {
+            *self = Self { second, spent: 0 };
+        }
+        self.spent += 1;
+        self.spent <= RESETS_PER_SECOND
+    }
+}
+
+/// A deadline costs about a microsecond, more if it retransmits: some milliseconds a turn.
+const DEADLINES_PER_TURN: usize = 1_024;
+/// A restarted server answers this many of its former peers at once; the others ask again.
+const RESETS_PER_SECOND: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_are_limited_per_second() {
+        let mut budget = ResetBudget::default();
+        let at = |ms: u64| Instant::from_micros(ms * 1_000);
+        let sent = (0..500).filter(|_| budget.take(at(1_500))).count();
+        assert_eq!(sent, RESETS_PER_SECOND as usize);
+        assert!(!budget.take(at(1_999)));
+        assert!(budget.take(at(2_000)));
+    }
+}

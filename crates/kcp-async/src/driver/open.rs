@@ -1,0 +1,152 @@
+//! Datagrams from strangers: the gate, embryos, and answers without a session.
+
+use std::sync::{Arc, MutexGuard};
+
+use kcp_engine::{Conv, Instant, Role};
+
+use super::EndpointDriver;
+use super::receive::Path;
+use crate::gate;
+use crate::router::Router;
+use crate::session::{Embryo, Session, SessionCell};
+use crate::shared::draw_conv;
+use crate::time_wait::{Farewell, acknowledge_fin};
+
+impl EndpointDriver {
+    /// A datagram whose (address, conv) has no session.
+    pub(super) fn receive_from_stranger(
+        &mut self,
+        router: &mut Router<Arc<SessionCell>>,
+        path: Path,
+        conv: Conv,
+        datagram: &mut [u8],
+        now: Instant,
+    ) {
+        let farewell = self.farewell(path.peer, conv);
+        if farewell == Some(Farewell::Orderly) {
+            self.shared.counters.dropped_time_wait.add(1);
+            if let Some(ack) = acknowledge_fin(datagram) {
+                self.replies.push((path.peer, ack.to_bytes()));
+            }
+            return;
+        }
+        let verdict = gate::judge(datagram);
+        let accepting = self.shared.accepted.lock("gate").open;
+        if verdict.opens && accepting && farewell.is_none() {
+            self.open_embryo(router, path, conv, datagram, now);
+            return;
+        }
+        // protocol.md 12.4: a question deserves an answer, nothing else does.
+        if let Some(asked_at) = verdict.asked_at {
+            if self.resets.take(now) {
+                self.shared.counters.resets_sent.add(1);
+                self.replies
+                    .push((path.peer, gate::reset(conv, asked_at).to_bytes()));
+            }
+        }
+        let counters = &self.shared.counters;
+        match farewell {
+            Some(_) => counters.dropped_time_wait.add(1),
+            None => counters.dropped_unknown.add(1),
+        }
+    }
+
+    /// Makes a session that is not yet shown to the application. All limits are checked before
+    /// anything is allocated.
+    fn open_embryo(
+        &mut self,
+        router: &mut Router<Arc<SessionCell>>,
+        path: Path,
+        conv: Conv,
+        datagram: &mut [u8],
+        now: Instant,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let config = &shared.config;
+        if router.embryos() + shared.accepted.lock("backlog").ready.len() >= config.backlog() {
+            shared.counters.dropped_backlog.add(1);
+            return;
+        }
+        if router.len() >= config.session_limit()
+            || router.from_source(path.peer) >= config.source_limit()
+        {
+            shared.counters.dropped_limit.add(1);
+            return;
+        }
+        // protocol.md 13.3: conv 0 asks for an id, and is this session's second name from now on.
+        let named = match conv.get() {
+            0 => draw_conv(|conv| {
+                router.find(path.peer, conv).is_some() || self.farewell(path.peer, conv).is_some()
+            }),
+            _ => Ok(conv),
+        };
+        let has_siblings = router.at(path.peer).next().is_some();
+        let opened = named
+            .and_then(|named| shared.open_session(router, path.peer, named, Role::Accepted, now));
+        let Ok(cell) = opened else {
+            // No randomness, or a config that was valid a moment ago is not: nothing to serve with.
+            shared.counters.dropped_limit.add(1);
+            return;
+        };
+        if conv != cell.conv {
+            router.set_alias(path.peer, cell.conv);
+            gate::rename(datagram, cell.conv);
+        }
+        router.embryo_made();
+        let mut session = cell.state.lock("embryo");
+        session.embryo = Some(Embryo::default());
+        session.succession_settled = !has_siblings || config.shares_remote();
+        session.source = path.local;
+        crate::log::trace!(peer = %path.peer, conv = %cell.conv, "embryo");
+        self.feed_embryo(router, &cell, session, datagram, now);
+    }
+
+    /// Gives a datagram to an embryo, and the embryo to the application once its first segment is
+    /// there.
+    ///
+    /// Until then it is silent: were it to acknowledge the middle of a dead conversation, the
+    /// sender would believe in a session that nobody serves.
+    pub(super) fn feed_embryo(
+        &mut self,
+        router: &mut Router<Arc<SessionCell>>,
+        cell: &Arc<SessionCell>,
+        mut session: MutexGuard<'_, Session>,
+        datagram: &[u8],
+        now: Instant,
+    ) {
+        let verdict = gate::judge(datagram);
+        let Some(embryo) = session.embryo.as_mut().filter(|_| verdict.opens) else {
+            self.shared.counters.dropped_embryo.add(1);
+            return;
+        };
+        if !verdict.has_first {
+            embryo.datagrams += 1;
+            embryo.segments += verdict.pushes;
+            if embryo.datagrams > EMBRYO_DATAGRAMS || embryo.segments > EMBRYO_SEGMENTS {
+                self.shared.counters.dropped_embryo.add(1);
+                return;
+            }
+        }
+        session.receive(now, datagram);
+        self.touch(cell, &mut session);
+        if !verdict.has_first {
+            return;
+        }
+        session.embryo = None;
+        drop(session);
+        router.embryo_gone();
+        let mut queue = self.shared.accepted.lock("promote");
+        queue.ready.push_back(Arc::clone(cell));
+        queue.waiters.move_to(&mut self.wake);
+        drop(queue);
+        self.shared.counters.accepted.add(1);
+        crate::log::debug!(peer = %cell.peer, conv = %cell.conv, "session opened");
+    }
+}
+
+/// What may overtake the first datagram on a reordering path is worth keeping; a first flight
+/// whose head is lost is sent again whole anyway. Together with the backlog this bounds what
+/// strangers can hold: 32 datagrams of at most 64 segments in all.
+const EMBRYO_DATAGRAMS: u32 = 32;
+/// Each segment costs at least one buffer, however short it is.
+const EMBRYO_SEGMENTS: u32 = 64;

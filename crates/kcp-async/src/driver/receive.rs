@@ -1,0 +1,180 @@
+//! From the socket to the sessions.
+
+use std::array;
+use std::cell::RefCell;
+use std::io::IoSliceMut;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use kcp_engine::{Conv, IKCP_OVERHEAD, Instant};
+
+use super::EndpointDriver;
+use crate::error::ConnectionError;
+use crate::gate;
+use crate::router::Router;
+use crate::session::{Session, SessionCell};
+use crate::socket::{RecvMeta, Transmit};
+
+thread_local! {
+    /// Receive buffers, shared by the drivers of a thread: a driver needs them only while it is
+    /// polled, and an idle endpoint should own none. The pages are touched as they fill.
+    static BUFFERS: RefCell<Box<[u8]>> =
+        RefCell::new(vec![0; BATCH * BUFFER_BYTES].into_boxed_slice());
+}
+
+/// Where a datagram came from and to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Path {
+    pub(super) peer: SocketAddr,
+    pub(super) local: Option<IpAddr>,
+}
+
+impl EndpointDriver {
+    /// Receives up to a bound. `Ok(true)` if there may be more.
+    pub(super) fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
+        for _ in 0..BATCHES_PER_TURN {
+            let now = self.shared.clock.now();
+            let received = BUFFERS.with_borrow_mut(|storage| self.receive_batch(cx, storage, now));
+            match received {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(())) => self.receive_failures = 0,
+                Poll::Ready(Err(error)) => self.note_receive_failure(&error)?,
+            }
+            self.send_replies();
+            let mut touched = mem::take(&mut self.touched);
+            self.serve_all(&mut touched, now);
+            self.touched = touched;
+            self.wake.wake();
+        }
+        Ok(true)
+    }
+
+    fn receive_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        storage: &mut [u8],
+        now: Instant,
+    ) -> Poll<std::io::Result<()>> {
+        let mut meta = [RecvMeta::default(); BATCH];
+        let count = {
+            let mut parts = storage.chunks_exact_mut(BUFFER_BYTES);
+            let mut bufs: [IoSliceMut<'_>; BATCH] =
+                array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
+            match self.shared.socket.poll_recv(cx, &mut bufs, &mut meta) {
+                Poll::Ready(Ok(count)) => count.min(BATCH),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        };
+        let shared = Arc::clone(&self.shared);
+        let counters = &shared.counters;
+        counters.receive_calls.add(1);
+        let mut router = shared.router.lock("receive");
+        for (buffer, meta) in storage.chunks_exact_mut(BUFFER_BYTES).zip(&meta[..count]) {
+            let train = &mut buffer[..meta.len.min(BUFFER_BYTES)];
+            let stride = meta.stride.clamp(1, BUFFER_BYTES);
+            counters.bytes_received.add(train.len() as u64);
+            counters
+                .datagrams_received
+                .add(train.len().div_ceil(stride) as u64);
+            let path = Path {
+                peer: meta.source,
+                local: meta.destination,
+            };
+            self.deliver_train(&mut router, path, train, stride, now);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the datagrams of one train to their sessions: usually all to one, which is then
+    /// looked up and locked once.
+    fn deliver_train(
+        &mut self,
+        router: &mut Router<Arc<SessionCell>>,
+        path: Path,
+        train: &mut [u8],
+        stride: usize,
+        now: Instant,
+    ) {
+        let mut datagrams = train.chunks_mut(stride).peekable();
+        while let Some(datagram) = datagrams.next() {
+            let Some(conv) = conv_of(datagram) else {
+                self.shared.counters.dropped_short.add(1);
+                continue;
+            };
+            let Some(found) = router.find(path.peer, conv) else {
+                self.receive_from_stranger(router, path, conv, datagram, now);
+                continue;
+            };
+            if let Some(name) = found.renamed {
+                gate::rename(datagram, name);
+            }
+            let cell = Arc::clone(found.session);
+            let mut session = cell.state.lock("receive");
+            if session.embryo.is_some() {
+                self.feed_embryo(router, &cell, session, datagram, now);
+                continue;
+            }
+            session.receive(now, datagram);
+            if found.renamed.is_none() {
+                while let Some(next) = datagrams.next_if(|next| conv_of(next) == Some(conv)) {
+                    session.receive(now, next);
+                }
+            }
+            session.source = path.local;
+            self.touch(&cell, &mut session);
+        }
+    }
+
+    /// Puts a session on the list of those to serve after this batch.
+    pub(super) fn touch(&mut self, cell: &Arc<SessionCell>, session: &mut Session) {
+        if !session.touched {
+            session.touched = true;
+            self.touched.push(Arc::clone(cell));
+        }
+    }
+
+    /// Answers that belong to no session. One that the socket has no room for is lost: the peer
+    /// asks again.
+    fn send_replies(&mut self) {
+        for (destination, contents) in self.replies.drain(..) {
+            let transmit = Transmit {
+                destination,
+                contents: &contents,
+                segment_size: IKCP_OVERHEAD,
+                source: None,
+            };
+            let _ = self.shared.socket.try_send(&transmit);
+        }
+    }
+
+    /// A receive error says something about an earlier send, or about one datagram. Only a row of
+    /// them without anything received means that the socket is gone.
+    fn note_receive_failure(&mut self, error: &std::io::Error) -> Result<(), ConnectionError> {
+        crate::log::debug!(%error, "receive failed");
+        self.shared.counters.receive_errors.add(1);
+        self.receive_failures += 1;
+        if self.receive_failures < FATAL_RECEIVE_FAILURES {
+            return Ok(());
+        }
+        Err(ConnectionError::Socket(error.kind()))
+    }
+}
+
+fn conv_of(datagram: &[u8]) -> Option<Conv> {
+    let header = datagram.get(..IKCP_OVERHEAD)?;
+    let conv = header.first_chunk::<4>()?;
+    Some(Conv::new(u32::from_le_bytes(*conv)))
+}
+
+/// Buffers per receive call. Each holds a whole GRO train, so this is up to 1 MiB; more would
+/// leave the cache before it is parsed.
+const BATCH: usize = 16;
+/// The largest UDP datagram, and so the largest train.
+const BUFFER_BYTES: usize = 65_536;
+/// Receive calls before timers and writers have their turn: at most 4 MiB, a millisecond or two.
+const BATCHES_PER_TURN: usize = 4;
+/// Far more than the ICMP errors that a burst to a dead peer brings back.
+const FATAL_RECEIVE_FAILURES: u32 = 1_000;

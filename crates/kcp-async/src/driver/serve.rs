@@ -1,0 +1,210 @@
+//! Looking after one session: its fate, its trains, its deadline.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll};
+
+use kcp_engine::{Conv, Instant};
+
+use super::EndpointDriver;
+use crate::error::ConnectionError;
+use crate::router::Origin;
+use crate::session::{Fate, Session, SessionCell};
+use crate::time_wait::Farewell;
+use crate::transmit::{self, Drained};
+
+impl EndpointDriver {
+    /// Settles what happened to a session, sends what it has to say, arms its next deadline.
+    pub(super) fn serve<'a>(
+        &mut self,
+        cell: &'a Arc<SessionCell>,
+        mut session: MutexGuard<'a, Session>,
+        now: Instant,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        session.touched = false;
+        let mut fate = session.settle(now, &shared.times, &mut self.wake);
+        if fate == Fate::Lives {
+            let drained;
+            (session, drained) = transmit::drain(&shared, cell, session, now, TRAINS_PER_SERVICE);
+            match drained {
+                Drained::Empty => fate = session.conclude(&mut self.wake),
+                Drained::SocketFull => self.wait_for_room(cell, &mut session),
+                Drained::Bound => self.unfinished.push(Arc::clone(cell)),
+                Drained::Elsewhere => {}
+            }
+            session.driver_waits = drained == Drained::Elsewhere;
+        }
+        if fate != Fate::Lives {
+            self.retire(cell, session, fate, now);
+            return;
+        }
+        self.rearm(cell, &mut session);
+        let succeeds = !session.succession_settled && session.engine.is_proven();
+        session.succession_settled |= succeeds;
+        drop(session);
+        if succeeds {
+            self.close_predecessors(cell, now);
+        }
+    }
+
+    fn wait_for_room(&mut self, cell: &Arc<SessionCell>, session: &mut Session) {
+        if !session.in_blocked_list {
+            session.in_blocked_list = true;
+            self.blocked.push_back(Arc::clone(cell));
+        }
+    }
+
+    fn rearm(&mut self, cell: &Arc<SessionCell>, session: &mut Session) {
+        let next = session.next_deadline(&self.shared.times);
+        // A deadline that moved later is left where it is: looking too early costs less than
+        // moving it with every datagram.
+        let keep = match (session.armed, next) {
+            (Some(armed), Some(next)) => armed <= next,
+            (Some(_), None) => true,
+            (None, next) => next.is_none(),
+        };
+        if !keep {
+            self.deadlines
+                .rearm(cell.id, session.armed, next, || Arc::clone(cell));
+            session.armed = next;
+        }
+    }
+
+    /// Takes a session out of everything.
+    fn retire(
+        &mut self,
+        cell: &Arc<SessionCell>,
+        mut session: MutexGuard<'_, Session>,
+        fate: Fate,
+        now: Instant,
+    ) {
+        let armed = session.armed.take();
+        let rto = session.engine.stats().rto;
+        let was_embryo = session.embryo.take().is_some();
+        let finished_first = session.life.finished_first();
+        drop(session);
+        crate::log::debug!(peer = %cell.peer, conv = %cell.conv, ?fate, "session over");
+
+        self.deadlines
+            .rearm(cell.id, armed, None, || Arc::clone(cell));
+        let mut router = self.shared.router.lock("retire");
+        // A list may still name a session that is gone, and its place may have been taken.
+        let found = router.find(cell.peer, cell.conv);
+        if !found.is_some_and(|found| Arc::ptr_eq(found.session, cell)) {
+            return;
+        }
+        router.remove(cell.peer, cell.conv, cell.origin);
+        if was_embryo {
+            router.embryo_gone();
+            return;
+        }
+        drop(router);
+        let farewell = match fate {
+            Fate::Finished => Farewell::Orderly,
+            _ => Farewell::GivenUp,
+        };
+        // A socket of its own need not stay open to refuse new sessions, which it never makes;
+        // only to repeat the last ACK, if that was ours.
+        let accepts = !self.shared.is_released();
+        if accepts || (farewell == Farewell::Orderly && finished_first) {
+            self.time_wait
+                .insert(now, (cell.peer, cell.conv), rto, farewell);
+            self.note_time_wait();
+        }
+    }
+
+    /// kcp-go's restart rule (`docs/protocol.md` 13.4): the new session has proven its address, so
+    /// older ones of stock peers at that address are dead. A peer of ours would have said so.
+    fn close_predecessors(&mut self, cell: &Arc<SessionCell>, now: Instant) {
+        let older: Vec<_> = {
+            let router = self.shared.router.lock("predecessors");
+            let at_address = router.at(cell.peer);
+            at_address
+                .filter(|other| other.id < cell.id && other.origin == Origin::Accepted)
+                .map(Arc::clone)
+                .collect()
+        };
+        for other in older {
+            let mut session = other.state.lock("predecessor");
+            if !session.engine.peer_knows_close() {
+                let reason = ConnectionError::Replaced;
+                session.finish(reason, &mut self.wake);
+                self.retire(&other, session, Fate::Ended(reason), now);
+            }
+        }
+    }
+
+    /// Offers the socket what it had no room for.
+    pub(super) fn send_blocked(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
+        let now = self.shared.clock.now();
+        for _ in 0..READINESS_TRIES {
+            if self.blocked.is_empty() {
+                self.shared.socket_is_full.store(false, Ordering::Release);
+                return Ok(false);
+            }
+            match self.shared.socket.poll_send_ready(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(error)) => return Err(ConnectionError::Socket(error.kind())),
+                Poll::Ready(Ok(())) => self.offer_blocked(now),
+            }
+        }
+        Ok(true)
+    }
+
+    fn offer_blocked(&mut self, now: Instant) {
+        let shared = Arc::clone(&self.shared);
+        shared.socket_is_full.store(false, Ordering::Release);
+        for _ in 0..self.blocked.len() {
+            let Some(cell) = self.blocked.pop_front() else {
+                return;
+            };
+            let session = cell.state.lock("resume");
+            let (mut session, sent) = transmit::resume(&shared, &cell, session);
+            if !sent {
+                self.blocked.push_front(Arc::clone(&cell));
+                return;
+            }
+            session.in_blocked_list = false;
+            self.serve(&cell, session, now);
+            if shared.socket_is_full.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+
+    /// What ICMP said. A refusal is remembered by the sessions that it may concern, in case nothing
+    /// else is ever heard; it ends nothing.
+    pub(super) fn hear_socket_errors(&mut self) {
+        for _ in 0..SOCKET_ERRORS_PER_TURN {
+            let Some(error) = self.shared.socket.take_error() else {
+                return;
+            };
+            crate::log::debug!(?error, "the network reports");
+            if error.kind != std::io::ErrorKind::ConnectionRefused {
+                continue;
+            }
+            let router = self.shared.router.lock("refused");
+            for cell in router.all().filter(|cell| cell.origin == Origin::Connected) {
+                let from = error.from.map(|ip| ip.to_canonical());
+                if from.is_none_or(|ip| ip == cell.peer.ip().to_canonical()) {
+                    cell.state.lock("refused").life.note_refusal();
+                }
+            }
+        }
+    }
+}
+
+impl EndpointDriver {
+    /// Whether a conversation ended lately.
+    pub(super) fn farewell(&self, addr: std::net::SocketAddr, conv: Conv) -> Option<Farewell> {
+        self.time_wait.find(addr, conv)
+    }
+}
+
+/// Trains of one session before the others have their turn: about 512 KiB.
+const TRAINS_PER_SERVICE: usize = 8;
+/// How often a socket may claim to be ready and be full before the driver takes a break.
+const READINESS_TRIES: usize = 4;
+/// Reports beyond it are for the next turn.
+const SOCKET_ERRORS_PER_TURN: usize = 16;

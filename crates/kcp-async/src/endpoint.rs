@@ -1,0 +1,236 @@
+//! A socket and its sessions.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use kcp_engine::{ConfigError, Conv};
+use tokio::net::{ToSocketAddrs, lookup_host};
+
+use crate::config::EndpointConfig;
+use crate::driver;
+use crate::error::KcpError;
+use crate::shared::{Shared, as_user_names};
+use crate::socket::{DatagramSocket, UdpSocket};
+use crate::stats::EndpointStats;
+use crate::stream::KcpStream;
+
+/// One socket that accepts and connects sessions; clones share it.
+///
+/// [`KcpListener`](crate::KcpListener) and [`KcpStream::connect`] are made of it and are enough for
+/// servers and clients. An endpoint is for both on one port, for many sessions from one port, and
+/// for [sockets of your own](Self::with_socket).
+///
+/// When the last clone is dropped, nothing more is accepted and live streams go on.
+#[derive(Clone, Debug)]
+pub struct KcpEndpoint {
+    guard: Arc<Guard>,
+}
+
+/// The right to accept and connect. When it goes, the driver ends with the last session.
+#[derive(Debug)]
+struct Guard(Arc<Shared>);
+
+impl KcpEndpoint {
+    /// Binds a UDP socket. An unspecified IPv6 address takes IPv4 peers too.
+    ///
+    /// # Errors
+    /// A setting out of range, a name that cannot be resolved, an address in use.
+    ///
+    /// # Cancel safety
+    /// Nothing has happened if the future is dropped before it is ready.
+    pub async fn bind(
+        addr: impl ToSocketAddrs,
+        config: impl Into<EndpointConfig>,
+    ) -> Result<Self, KcpError> {
+        let config = config.into();
+        config.validate()?;
+        let buffers = config.socket_buffers();
+        let socket = first_ok(addr, |addr| UdpSocket::bind(addr, buffers)).await?;
+        socket.writable().await?;
+        Self::with_socket(Arc::new(socket), config)
+    }
+
+    /// Takes over a bound UDP socket.
+    ///
+    /// # Errors
+    /// A setting out of range, a socket that tokio cannot use, or no tokio runtime.
+    pub fn from_std(
+        socket: std::net::UdpSocket,
+        config: impl Into<EndpointConfig>,
+    ) -> Result<Self, KcpError> {
+        let config = config.into();
+        config.validate()?;
+        // tokio panics without a runtime; we do not.
+        tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        let socket = UdpSocket::from_std(socket, config.socket_buffers())?;
+        Self::with_socket(Arc::new(socket), config)
+    }
+
+    /// Runs on any socket: a simulated network, another transport.
+    ///
+    /// # Errors
+    /// A setting out of range, a socket without an address, or no tokio runtime.
+    pub fn with_socket(
+        socket: Arc<dyn DatagramSocket>,
+        config: impl Into<EndpointConfig>,
+    ) -> Result<Self, KcpError> {
+        let shared = Arc::new(Shared::new(socket, config.into(), true)?);
+        driver::spawn(&shared)?;
+        Ok(Self {
+            guard: Arc::new(Guard(shared)),
+        })
+    }
+
+    /// Opens a session from this endpoint's port, with a random conversation id. Nothing is sent;
+    /// see [`KcpStream::connect`].
+    ///
+    /// # Errors
+    /// As [`KcpStream::connect`]; and if there is a session with this remote address already,
+    /// unless [`allow_shared_remote`](EndpointConfig::allow_shared_remote) is set, or
+    /// [`max_sessions`](EndpointConfig::max_sessions) is reached.
+    ///
+    /// # Cancel safety
+    /// Nothing has happened if the future is dropped before it is ready.
+    pub async fn connect(&self, addr: impl ToSocketAddrs) -> Result<KcpStream, KcpError> {
+        self.connect_as(addr, None).await
+    }
+
+    /// The same with a given conversation id.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), and a `conv` of 0.
+    ///
+    /// # Cancel safety
+    /// Nothing has happened if the future is dropped before it is ready.
+    pub async fn connect_with_conv(
+        &self,
+        addr: impl ToSocketAddrs,
+        conv: Conv,
+    ) -> Result<KcpStream, KcpError> {
+        check_conv(conv)?;
+        self.connect_as(addr, Some(conv)).await
+    }
+
+    async fn connect_as(
+        &self,
+        addr: impl ToSocketAddrs,
+        conv: Option<Conv>,
+    ) -> Result<KcpStream, KcpError> {
+        let shared = &self.guard.0;
+        let v6 = shared.local_addr.is_ipv6();
+        let peer = first_ok(addr, |addr| match addr.is_ipv4() || v6 {
+            true => Ok(addr),
+            false => Err(io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                "an IPv4 socket cannot reach an IPv6 address",
+            )),
+        })
+        .await?;
+        let cell = shared.connect(peer, conv)?;
+        Ok(KcpStream::from_session(Arc::clone(shared), cell))
+    }
+
+    /// The next session that a peer has opened, and the peer's address.
+    ///
+    /// # Errors
+    /// [`ConnectionError::EndpointClosed`](crate::ConnectionError::EndpointClosed) after [`close`](Self::close) or the end of the runtime;
+    /// what the socket reported if it failed for good.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, no session is lost.
+    pub async fn accept(&self) -> Result<(KcpStream, SocketAddr), KcpError> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// [`accept`](Self::accept) for hand-written futures.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn poll_accept(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(KcpStream, SocketAddr), KcpError>> {
+        let shared = &self.guard.0;
+        shared
+            .poll_accept(cx)
+            .map_err(KcpError::from)
+            .map_ok(|cell| {
+                let stream = KcpStream::from_session(Arc::clone(shared), cell);
+                let peer = stream.peer_addr();
+                (stream, peer)
+            })
+    }
+
+    /// Accepts nothing more. Sessions that wait for `accept` are given up; live streams go on.
+    pub fn close(&self) {
+        self.guard.0.stop_accepting();
+    }
+
+    /// The address that the socket is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        as_user_names(self.guard.0.local_addr)
+    }
+
+    /// Counters and state.
+    pub fn stats(&self) -> EndpointStats {
+        self.guard.0.stats()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// A session with a socket of its own.
+pub(crate) async fn connect_alone(
+    addr: impl ToSocketAddrs,
+    conv: Option<Conv>,
+    config: EndpointConfig,
+) -> Result<KcpStream, KcpError> {
+    config.validate()?;
+    conv.map_or(Ok(()), check_conv)?;
+    let buffers = config.socket_buffers();
+    let (socket, peer) = first_ok(addr, |peer| {
+        let local: SocketAddr = match peer {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        Ok((UdpSocket::bind(local, buffers)?, peer))
+    })
+    .await?;
+    let mut socket = socket;
+    socket.report_errors();
+    socket.writable().await?;
+    let shared = Arc::new(Shared::new(Arc::new(socket), config, false)?);
+    let cell = shared.connect(peer, conv)?;
+    driver::spawn(&shared)?;
+    Ok(KcpStream::from_session(shared, cell))
+}
+
+fn check_conv(conv: Conv) -> Result<(), KcpError> {
+    match conv.get() {
+        0 => Err(ConfigError::new("conv", 0, "1 to 4294967295").into()),
+        _ => Ok(()),
+    }
+}
+
+/// The first address for which `f` succeeds, or the last failure.
+async fn first_ok<T>(
+    addrs: impl ToSocketAddrs,
+    mut f: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> Result<T, KcpError> {
+    let mut failure = None;
+    for addr in lookup_host(addrs).await? {
+        match f(addr) {
+            Ok(value) => return Ok(value),
+            Err(error) => failure = Some(error),
+        }
+    }
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "the name has no addresses");
+    Err(failure.unwrap_or_else(none).into())
+}

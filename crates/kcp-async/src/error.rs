@@ -1,0 +1,301 @@
+//! What can go wrong, in the words of an application.
+//!
+//! Bad bytes from the network are never in here: they are counted in the stats and dropped.
+
+use std::error::Error;
+use std::{fmt, io};
+
+use kcp_engine::{ConfigError, RecvError, SendError};
+
+/// Everything that a call of this crate can fail with.
+///
+/// Converts into [`io::Error`] with a fitting [`io::ErrorKind`]; the `KcpError` stays reachable
+/// through [`io::Error::get_ref`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum KcpError {
+    /// The socket or the name lookup failed.
+    Io(io::Error),
+    /// The peer broke the protocol so badly that the session was given up.
+    Protocol(ProtocolError),
+    /// The session is over.
+    Connection(ConnectionError),
+    /// A setting is out of its range.
+    Config(ConfigError),
+    /// A message or a buffer has the wrong size. The session is unharmed.
+    Buffer(BufferError),
+    /// Something did not happen in its time.
+    Timeout(TimeoutError),
+}
+
+/// Why a session ended. Also what [`KcpStream::close_reason`](crate::KcpStream::close_reason) says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The peer has no such session: it restarted, or gave the session up.
+    Reset,
+    /// The peer's host said that nothing listens there (ICMP), and nothing answered within the
+    /// connect timeout.
+    Refused,
+    /// Nothing answered the first data within the connect timeout.
+    ConnectTimeout,
+    /// Data waited for the peer and nothing was heard for the dead-peer timeout.
+    PeerDead,
+    /// Nothing was heard for the idle timeout.
+    Idle,
+    /// An accepted session never proved its address and sent nothing new for the unproven timeout.
+    Unproven,
+    /// The peer opened a new session from the same address (kcp-go's restart rule).
+    Replaced,
+    /// Both sides finished, or the local side finished and left.
+    Closed,
+    /// [`KcpStream::abort`](crate::KcpStream::abort) was called.
+    Aborted,
+    /// The endpoint was closed, or its runtime shut down.
+    EndpointClosed,
+    /// The endpoint's socket failed for good.
+    Socket(io::ErrorKind),
+    /// The peer broke the protocol.
+    Protocol(ProtocolError),
+}
+
+/// How the peer broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// It acknowledged 64 transmissions that never were, before a single true one.
+    ForgedAcks,
+}
+
+/// A message or a buffer of the wrong size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BufferError {
+    /// The message needs more fragments than the peer can hold.
+    MessageTooLarge {
+        /// Bytes offered.
+        size: usize,
+        /// The largest message that would be taken now.
+        max: usize,
+    },
+    /// Empty messages are not sent: stock peers block on them for ever.
+    EmptyMessage,
+    /// The message does not fit into the buffer given to `recv`; it is still there.
+    TooSmall {
+        /// Bytes the message needs.
+        needed: usize,
+    },
+}
+
+/// What did not happen in its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimeoutError {
+    /// No answer to the first data within the connect timeout.
+    Connect,
+    /// The peer had not acknowledged everything when the linger time of a shutdown ran out.
+    Linger,
+}
+
+impl fmt::Display for KcpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "socket: {error}"),
+            Self::Protocol(error) => error.fmt(f),
+            Self::Connection(error) => error.fmt(f),
+            Self::Config(error) => write!(f, "configuration: {error}"),
+            Self::Buffer(error) => error.fmt(f),
+            Self::Timeout(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for KcpError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Config(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reset => "connection reset: the peer has no such session",
+            Self::Refused => "connection refused: nothing listens at the peer's port",
+            Self::ConnectTimeout => "the peer did not answer in time",
+            Self::PeerDead => "the peer stopped answering",
+            Self::Idle => "nothing was heard for the idle timeout",
+            Self::Unproven => "the accepted peer never answered and sent nothing new",
+            Self::Replaced => "the peer opened a new session from the same address",
+            Self::Closed => "the session is closed",
+            Self::Aborted => "the session was aborted here",
+            Self::EndpointClosed => "the endpoint is closed",
+            Self::Socket(kind) => return write!(f, "the endpoint's socket failed: {kind}"),
+            Self::Protocol(error) => return error.fmt(f),
+        })
+    }
+}
+
+impl Error for ConnectionError {}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForgedAcks => f.write_str("the peer acknowledged what was never sent"),
+        }
+    }
+}
+
+impl Error for ProtocolError {}
+
+impl fmt::Display for BufferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MessageTooLarge { size, max } => {
+                write!(
+                    f,
+                    "message of {size} bytes is larger than the {max} the peer can hold"
+                )
+            }
+            Self::EmptyMessage => f.write_str("an empty message cannot be sent"),
+            Self::TooSmall { needed } => {
+                write!(f, "the next message needs a buffer of {needed} bytes")
+            }
+        }
+    }
+}
+
+impl Error for BufferError {}
+
+impl fmt::Display for TimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "the peer did not answer in time",
+            Self::Linger => "the peer had not acknowledged everything when the linger time ended",
+        })
+    }
+}
+
+impl Error for TimeoutError {}
+
+impl KcpError {
+    /// The [`io::ErrorKind`] that fits best; used by the conversion into [`io::Error`].
+    pub fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Io(error) => error.kind(),
+            Self::Protocol(_) => io::ErrorKind::InvalidData,
+            Self::Connection(error) => error.io_kind(),
+            Self::Config(_) | Self::Buffer(_) => io::ErrorKind::InvalidInput,
+            Self::Timeout(_) => io::ErrorKind::TimedOut,
+        }
+    }
+}
+
+impl ConnectionError {
+    fn io_kind(self) -> io::ErrorKind {
+        match self {
+            Self::Reset | Self::Replaced => io::ErrorKind::ConnectionReset,
+            Self::Refused => io::ErrorKind::ConnectionRefused,
+            Self::ConnectTimeout | Self::PeerDead | Self::Idle | Self::Unproven => {
+                io::ErrorKind::TimedOut
+            }
+            Self::Closed => io::ErrorKind::BrokenPipe,
+            Self::Aborted | Self::EndpointClosed => io::ErrorKind::ConnectionAborted,
+            Self::Socket(kind) => kind,
+            Self::Protocol(_) => io::ErrorKind::InvalidData,
+        }
+    }
+}
+
+impl From<KcpError> for io::Error {
+    fn from(error: KcpError) -> Self {
+        match error {
+            KcpError::Io(error) => error,
+            error => Self::new(error.io_kind(), error),
+        }
+    }
+}
+
+impl From<io::Error> for KcpError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<ConfigError> for KcpError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<ConnectionError> for KcpError {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::ConnectTimeout => Self::Timeout(TimeoutError::Connect),
+            ConnectionError::Protocol(error) => Self::Protocol(error),
+            error => Self::Connection(error),
+        }
+    }
+}
+
+impl From<BufferError> for KcpError {
+    fn from(error: BufferError) -> Self {
+        Self::Buffer(error)
+    }
+}
+
+impl From<TimeoutError> for KcpError {
+    fn from(error: TimeoutError) -> Self {
+        Self::Timeout(error)
+    }
+}
+
+impl From<SendError> for KcpError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::TooLarge { size, max } => {
+                Self::Buffer(BufferError::MessageTooLarge { size, max })
+            }
+            SendError::Empty => Self::Buffer(BufferError::EmptyMessage),
+            _ => Self::Connection(ConnectionError::Closed),
+        }
+    }
+}
+
+impl From<RecvError> for KcpError {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::BufferTooSmall { needed } => Self::Buffer(BufferError::TooSmall { needed }),
+            _ => Self::Connection(ConnectionError::Closed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn io_errors_keep_their_kind_and_the_cause() {
+        let error = io::Error::from(KcpError::from(ConnectionError::Reset));
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let inner = error.get_ref().and_then(|e| e.downcast_ref::<KcpError>());
+        assert!(matches!(
+            inner,
+            Some(KcpError::Connection(ConnectionError::Reset))
+        ));
+
+        let denied = KcpError::from(io::Error::from(io::ErrorKind::AddrInUse));
+        assert_eq!(io::Error::from(denied).kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_connect_timeout_is_a_timeout() {
+        let error = KcpError::from(ConnectionError::ConnectTimeout);
+        assert!(matches!(error, KcpError::Timeout(TimeoutError::Connect)));
+        assert_eq!(error.io_kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,255 @@
+//! Whose datagram is it: peer address, then conversation id (`docs/protocol.md` 13.1). Pure.
+//!
+//! Two steps and not one key, because what a peer sends may be encrypted or coded per address,
+//! and only then shows a conversation id.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use foldhash::fast::RandomState;
+use kcp_engine::Conv;
+
+/// Finds sessions, and counts them before one more is made.
+#[derive(Debug)]
+pub(crate) struct Router<T> {
+    peers: HashMap<SocketAddr, Peer<T>, RandomState>,
+    /// Accepted sessions by source prefix.
+    sources: HashMap<Prefix, usize, RandomState>,
+    sessions: usize,
+    embryos: usize,
+}
+
+#[derive(Debug)]
+struct Peer<T> {
+    /// Sorted by conv. One nearly always; our own peers may have thousands.
+    sessions: Vec<(Conv, T)>,
+    /// The session that this peer opened with conv 0 (`docs/protocol.md` 13.3).
+    alias: Option<Conv>,
+}
+
+/// Who made a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Connected,
+    Accepted,
+}
+
+/// A session, and whether its peer still calls it by conv 0.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found<'a, T> {
+    pub(crate) session: &'a T,
+    pub(crate) renamed: Option<Conv>,
+}
+
+/// Part of an address that one customer of a network usually has: IPv4 /24, IPv6 /56.
+type Prefix = [u8; 8];
+
+impl<T> Router<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            peers: HashMap::default(),
+            sources: HashMap::default(),
+            sessions: 0,
+            embryos: 0,
+        }
+    }
+
+    /// The session of a datagram.
+    pub(crate) fn find(&self, addr: SocketAddr, conv: Conv) -> Option<Found<'_, T>> {
+        let peer = self.peers.get(&addr)?;
+        if let Ok(at) = peer.position(conv) {
+            return Some(Found {
+                session: &peer.sessions[at].1,
+                renamed: None,
+            });
+        }
+        let alias = peer.alias.filter(|_| conv.get() == 0)?;
+        let at = peer.position(alias).ok()?;
+        Some(Found {
+            session: &peer.sessions[at].1,
+            renamed: Some(alias),
+        })
+    }
+
+    /// All sessions of an address.
+    pub(crate) fn at(&self, addr: SocketAddr) -> impl Iterator<Item = &T> {
+        self.peers
+            .get(&addr)
+            .into_iter()
+            .flat_map(|peer| peer.sessions.iter().map(|(_, s)| s))
+    }
+
+    /// Every session.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
+        self.peers
+            .values()
+            .flat_map(|peer| peer.sessions.iter().map(|(_, session)| session))
+    }
+
+    /// Adds a session. `false` if there is one with that address and conv.
+    pub(crate) fn insert(
+        &mut self,
+        addr: SocketAddr,
+        conv: Conv,
+        origin: Origin,
+        session: T,
+    ) -> bool {
+        let peer = self.peers.entry(addr).or_insert_with(|| Peer {
+            sessions: Vec::new(),
+            alias: None,
+        });
+        let Err(at) = peer.position(conv) else {
+            return false;
+        };
+        peer.sessions
+            .reserve_exact(usize::from(peer.sessions.is_empty()));
+        peer.sessions.insert(at, (conv, session));
+        self.sessions += 1;
+        if origin == Origin::Accepted {
+            *self.sources.entry(prefix(addr.ip())).or_default() += 1;
+        }
+        true
+    }
+
+    /// Makes conv 0 of this address mean `conv`.
+    pub(crate) fn set_alias(&mut self, addr: SocketAddr, conv: Conv) {
+        if let Some(peer) = self.peers.get_mut(&addr) {
+            peer.alias = Some(conv);
+        }
+    }
+
+    /// Takes a session out.
+    pub(crate) fn remove(&mut self, addr: SocketAddr, conv: Conv, origin: Origin) -> Option<T> {
+        let peer = self.peers.get_mut(&addr)?;
+        let at = peer.position(conv).ok()?;
+        let (_, session) = peer.sessions.remove(at);
+        peer.alias = peer.alias.filter(|&alias| alias != conv);
+        if peer.sessions.is_empty() {
+            self.peers.remove(&addr);
+        }
+        self.sessions -= 1;
+        if origin == Origin::Accepted {
+            let prefix = prefix(addr.ip());
+            if let Some(count) = self.sources.get_mut(&prefix) {
+                *count -= 1;
+                if *count == 0 {
+                    self.sources.remove(&prefix);
+                }
+            }
+        }
+        Some(session)
+    }
+
+    /// Sessions in all.
+    pub(crate) const fn len(&self) -> usize {
+        self.sessions
+    }
+
+    /// Accepted sessions from the source prefix of this address.
+    pub(crate) fn from_source(&self, addr: SocketAddr) -> usize {
+        self.sources.get(&prefix(addr.ip())).copied().unwrap_or(0)
+    }
+
+    /// Sessions that wait for their first data.
+    pub(crate) const fn embryos(&self) -> usize {
+        self.embryos
+    }
+
+    pub(crate) const fn embryo_made(&mut self) {
+        self.embryos += 1;
+    }
+
+    pub(crate) const fn embryo_gone(&mut self) {
+        self.embryos = self.embryos.saturating_sub(1);
+    }
+}
+
+impl<T> Peer<T> {
+    fn position(&self, conv: Conv) -> Result<usize, usize> {
+        self.sessions.binary_search_by_key(&conv, |&(conv, _)| conv)
+    }
+}
+
+fn prefix(ip: IpAddr) -> Prefix {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            [4, a, b, c, 0, 0, 0, 0]
+        }
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, e, f, g, ..] = ip.octets();
+            [6, a, b, c, d, e, f, g]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn conv(value: u32) -> Conv {
+        Conv::new(value)
+    }
+
+    #[test]
+    fn many_conversations_share_an_address_and_many_addresses_a_conversation() {
+        let mut router = Router::new();
+        let (a, b) = (addr("10.0.0.1:1"), addr("10.0.0.1:2"));
+        assert!(router.insert(a, conv(9), Origin::Accepted, "a9"));
+        assert!(router.insert(a, conv(3), Origin::Accepted, "a3"));
+        assert!(router.insert(b, conv(9), Origin::Connected, "b9"));
+        assert!(!router.insert(b, conv(9), Origin::Connected, "again"));
+        let find = |addr, value| router.find(addr, conv(value)).map(|found| *found.session);
+        assert_eq!(
+            (find(a, 9), find(a, 3), find(b, 9)),
+            (Some("a9"), Some("a3"), Some("b9"))
+        );
+        assert_eq!(find(b, 3), None);
+        assert_eq!(router.at(a).count(), 2);
+        assert_eq!(router.len(), 3);
+    }
+
+    /// protocol.md 13.3
+    #[test]
+    fn conv_0_is_an_alias_until_its_session_goes() {
+        let mut router = Router::new();
+        let a = addr("[::1]:5");
+        router.insert(a, conv(77), Origin::Accepted, "session");
+        assert!(router.find(a, conv(0)).is_none());
+        router.set_alias(a, conv(77));
+        let found = router.find(a, conv(0)).unwrap();
+        assert_eq!((*found.session, found.renamed), ("session", Some(conv(77))));
+        assert_eq!(router.find(a, conv(77)).unwrap().renamed, None);
+        router.remove(a, conv(77), Origin::Accepted);
+        assert!(router.find(a, conv(0)).is_none());
+    }
+
+    #[test]
+    fn sources_are_counted_by_prefix_and_forgotten() {
+        let mut router = Router::new();
+        for (n, text) in [
+            "10.0.0.1:1",
+            "10.0.0.200:1",
+            "[::ffff:10.0.0.9]:4",
+            "10.0.1.1:1",
+        ]
+        .iter()
+        .enumerate()
+        {
+            router.insert(addr(text), conv(n as u32), Origin::Accepted, n);
+        }
+        router.insert(addr("10.0.0.1:9"), conv(1), Origin::Connected, 9);
+        assert_eq!(router.from_source(addr("10.0.0.77:7")), 3);
+        assert_eq!(router.from_source(addr("10.0.1.77:7")), 1);
+        router.remove(addr("10.0.1.1:1"), conv(3), Origin::Accepted);
+        assert_eq!(router.from_source(addr("10.0.1.77:7")), 0);
+        assert_eq!(router.sources.len(), 1);
+        router.insert(addr("[2001:db8:0:aa00::1]:1"), conv(1), Origin::Accepted, 1);
+        assert_eq!(router.from_source(addr("[2001:db8:0:aaff::2]:1")), 1);
+        assert_eq!(router.from_source(addr("[2001:db8:0:ab00::2]:1")), 0);
+    }
+}

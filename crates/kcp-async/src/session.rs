@@ -1,0 +1,260 @@
+//! One session: an engine, the tasks that wait on it, and the times it lives by.
+//!
+//! **Invariant**: pure. Nothing here knows tokio, a socket or a clock; time and bytes come in as
+//! arguments. The same holds for `router.rs`, `deadlines.rs`, `gate.rs` and `time_wait.rs`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+
+use kcp_engine::{Conv, Fault, FinState, Instant, KcpEngine, Role};
+
+pub(crate) use lifetime::{Lifetime, Shutdown};
+
+use crate::config::Times;
+use crate::deadlines::SessionId;
+use crate::error::{ConnectionError, ProtocolError};
+use crate::mutex::Mutex;
+use crate::router::Origin;
+use crate::wakers::{WakeList, Wakers};
+
+mod lifetime;
+
+/// A session as its endpoint and its handles share it.
+#[derive(Debug)]
+pub(crate) struct SessionCell {
+    pub(crate) id: SessionId,
+    pub(crate) conv: Conv,
+    /// As the socket names it; an IPv4 peer of a dual-stack socket is a mapped address here.
+    pub(crate) peer: SocketAddr,
+    pub(crate) origin: Origin,
+    /// Already in the driver's inbox.
+    pub(crate) dirty: AtomicBool,
+    pub(crate) state: Mutex<Session>,
+}
+
+/// What the lock of a [`SessionCell`] protects.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) engine: KcpEngine,
+    pub(crate) life: Lifetime,
+    pub(crate) readers: Wakers,
+    /// Tasks that wait for room, and those that wait for the end of a shutdown.
+    pub(crate) writers: Wakers,
+    /// Queued bytes below which writers are woken.
+    wake_writers_below: usize,
+    /// The local address to answer from.
+    pub(crate) source: Option<IpAddr>,
+    /// When the driver has promised to look at this session. Only the driver changes it.
+    pub(crate) armed: Option<Instant>,
+    /// A train that the socket had no room for. While there is one, the engine is not asked for
+    /// more: a full socket is back-pressure.
+    pub(crate) unsent: Option<Box<Train>>,
+    /// Somebody is between taking a train and handing it to the socket. Nobody else takes one
+    /// meanwhile, so trains leave in order.
+    pub(crate) transmitting: bool,
+    /// The driver found `transmitting` set; whoever has it calls the driver when done.
+    pub(crate) driver_waits: bool,
+    /// In the driver's list of sessions to serve after this batch.
+    pub(crate) touched: bool,
+    /// In the driver's list of sessions whose train waits for room in the socket.
+    pub(crate) in_blocked_list: bool,
+    /// Not yet handed to the accept queue, because its first data is missing.
+    pub(crate) embryo: Option<Embryo>,
+    /// The restart rule has been applied (or does not apply).
+    pub(crate) succession_settled: bool,
+    /// Why the session is over. Set once. In-order data that has arrived stays readable.
+    end: Option<ConnectionError>,
+}
+
+/// What an embryo has cost so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Embryo {
+    pub(crate) datagrams: u32,
+    pub(crate) segments: u32,
+}
+
+/// Datagrams for one destination that leave together.
+#[derive(Debug)]
+pub(crate) struct Train {
+    pub(crate) contents: Vec<u8>,
+    pub(crate) segment_size: usize,
+}
+
+/// What is to become of a session after it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Lives,
+    /// Over, with the reason. Out of the router it goes.
+    Ended(ConnectionError),
+    /// Both sides have finished; a time-wait follows.
+    Finished,
+}
+
+impl Session {
+    pub(crate) fn new(engine: KcpEngine, life: Lifetime, queue_limit: usize) -> Self {
+        Self {
+            engine,
+            life,
+            readers: Wakers::default(),
+            writers: Wakers::default(),
+            // A quarter of the queue at a time: a wake-up for each acknowledged segment would
+            // make the writer hand over segment by segment.
+            wake_writers_below: queue_limit - queue_limit / 4,
+            source: None,
+            armed: None,
+            unsent: None,
+            transmitting: false,
+            driver_waits: false,
+            touched: false,
+            in_blocked_list: false,
+            embryo: None,
+            succession_settled: true,
+            end: None,
+        }
+    }
+
+    /// One datagram from the network.
+    pub(crate) fn receive(&mut self, now: Instant, datagram: &[u8]) {
+        if self.end.is_none() {
+            // Bad bytes are in the engine's counters; the rest of the datagram has been applied.
+            let _ = self.engine.input(now, datagram);
+        }
+    }
+
+    /// The clock reached a deadline.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if self.end.is_none() {
+            self.engine.handle_timeout(now);
+        }
+    }
+
+    /// Looks at what a change led to: the session's fate, and who must know.
+    ///
+    /// To be called after [`receive`](Self::receive) and [`expire`](Self::expire), once for all of
+    /// a batch.
+    pub(crate) fn settle(&mut self, now: Instant, times: &Times, wake: &mut WakeList) -> Fate {
+        if let Some(reason) = self.end {
+            return Fate::Ended(reason);
+        }
+        if self.life.is_detached() {
+            self.discard_input();
+        }
+        self.observe(now);
+        let fate = match self.engine.fault() {
+            Some(fault) => Fate::Ended(reason_of(fault)),
+            None => self.life.judge(now, times, &mut self.engine),
+        };
+        match fate {
+            Fate::Ended(reason) => self.finish(reason, wake),
+            _ => self.wake_the_concerned(wake),
+        }
+        fate
+    }
+
+    /// Whether everything is said and done. To be called after the last word has been sent.
+    pub(crate) fn conclude(&mut self, wake: &mut WakeList) -> Fate {
+        let fate = self.life.conclude(&mut self.engine);
+        if fate != Fate::Lives {
+            self.finish(ConnectionError::Closed, wake);
+        }
+        fate
+    }
+
+    /// Brings what is known about the peer and the close up to date.
+    pub(crate) fn observe(&mut self, now: Instant) {
+        self.life.observe(now, &self.engine);
+    }
+
+    /// Ends the session and wakes everyone. The first reason stays.
+    pub(crate) fn finish(&mut self, reason: ConnectionError, wake: &mut WakeList) {
+        self.end.get_or_insert(reason);
+        self.unsent = None;
+        self.readers.move_to(wake);
+        self.writers.move_to(wake);
+    }
+
+    fn wake_the_concerned(&mut self, wake: &mut WakeList) {
+        if self.engine.has_readable() {
+            self.readers.move_to(wake);
+        }
+        if self.engine.queued_bytes() < self.wake_writers_below || self.life.shutdown_is_over() {
+            self.writers.move_to(wake);
+        }
+    }
+
+    /// Nobody will read any more: keep the window open so that the peer's FIN can come.
+    fn discard_input(&mut self) {
+        let mut scratch = [0; 4_096];
+        while self.engine.read(&mut scratch).is_ok() {}
+    }
+
+    /// The next train, if the session may send.
+    pub(crate) fn next_train(
+        &mut self,
+        now: Instant,
+        contents: &mut Vec<u8>,
+        max_datagrams: usize,
+    ) -> Option<usize> {
+        if self.end.is_some() || self.unsent.is_some() || self.embryo.is_some() {
+            return None;
+        }
+        contents.clear();
+        // One datagram of the largest mtu fits too.
+        let fitting = MAX_TRAIN_BYTES / self.engine.config().mtu_bytes();
+        let train = self
+            .engine
+            .poll_transmit(now, contents, max_datagrams.min(fitting).max(1))?;
+        Some(train.segment_size)
+    }
+
+    /// When the session must be looked at next.
+    pub(crate) fn next_deadline(&mut self, times: &Times) -> Option<Instant> {
+        if self.end.is_some() {
+            return None;
+        }
+        let life = self.life.next(times, &self.engine);
+        // A blocked session is served when the socket has room; its engine's overdue deadline
+        // would only spin. An embryo is silent.
+        if self.unsent.is_some() || self.embryo.is_some() {
+            return life;
+        }
+        match (self.engine.poll_timeout(), life) {
+            (Some(engine), Some(life)) => Some(engine.min(life)),
+            (engine, life) => engine.or(life),
+        }
+    }
+
+    /// Whether the driver has promised too late a look, or none.
+    pub(crate) fn needs_earlier_look(&mut self, times: &Times) -> bool {
+        match (self.next_deadline(times), self.armed) {
+            (Some(next), Some(armed)) => next < armed,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+
+    /// Why the session is over, if it is.
+    pub(crate) const fn end(&self) -> Option<ConnectionError> {
+        self.end
+    }
+}
+
+/// Both FINs have been sent and acknowledged.
+pub(crate) const fn both_finished(fin: FinState) -> bool {
+    fin.acknowledged && fin.received
+}
+
+pub(crate) const fn is_connecting(role: Role) -> bool {
+    matches!(role, Role::Connecting)
+}
+
+fn reason_of(fault: Fault) -> ConnectionError {
+    match fault {
+        Fault::ForgedAcks => ConnectionError::Protocol(ProtocolError::ForgedAcks),
+        // A ghost is a reset that a stock server cannot spell.
+        _ => ConnectionError::Reset,
+    }
+}
+
+/// The largest UDP payload over IPv4: what one GSO send may carry in all.
+const MAX_TRAIN_BYTES: usize = 65_507;

@@ -1,0 +1,252 @@
+//! How long a session lives, and how it ends (`docs/protocol.md` 11.4, 12).
+
+use std::time::Duration;
+
+use kcp_engine::{Instant, KcpEngine, Role};
+
+use super::{Fate, both_finished, is_connecting};
+use crate::config::Times;
+use crate::error::ConnectionError;
+
+/// The clock side of a session.
+#[derive(Debug)]
+pub(crate) struct Lifetime {
+    role: Role,
+    created: Instant,
+    /// Since when something has waited for the peer: data, a FIN, a question.
+    waiting_since: Option<Instant>,
+    last_question: Option<Instant>,
+    /// The peer's host said that nothing listens there, and nothing was heard since.
+    refused: bool,
+    closing: Option<Closing>,
+    /// Every handle is gone.
+    detached: bool,
+    /// We finished before the peer did, so the last ACK is ours to repeat.
+    finished_first: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    linger_until: Instant,
+    /// Everything we sent is acknowledged.
+    done: bool,
+    /// `linger_until` has passed before that.
+    gave_up: bool,
+}
+
+/// What becomes due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Term {
+    End(ConnectionError),
+    Linger,
+    Ask,
+}
+
+/// How a shutdown stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shutdown {
+    NotAsked,
+    Waiting,
+    Done,
+    GaveUp,
+}
+
+impl Lifetime {
+    pub(crate) const fn new(role: Role, created: Instant) -> Self {
+        Self {
+            role,
+            created,
+            waiting_since: None,
+            last_question: None,
+            refused: false,
+            closing: None,
+            detached: false,
+            finished_first: false,
+        }
+    }
+
+    /// Asks for an orderly end: everything queued goes out, then the FIN if the peer knows it.
+    pub(crate) fn begin_close(&mut self, now: Instant, linger: Duration, engine: &mut KcpEngine) {
+        if self.closing.is_some() {
+            return;
+        }
+        engine.finish();
+        self.finished_first = !engine.fin_state().received;
+        self.closing = Some(Closing {
+            linger_until: now + linger,
+            done: false,
+            gave_up: false,
+        });
+    }
+
+    /// Every handle is gone; what is left happens in the background.
+    pub(crate) fn detach(&mut self, now: Instant, linger: Duration, engine: &mut KcpEngine) {
+        self.begin_close(now, linger, engine);
+        self.detached = true;
+    }
+
+    pub(crate) const fn is_detached(&self) -> bool {
+        self.detached
+    }
+
+    /// Whether the side that accepts nothing must keep a time-wait for the peer's sake.
+    pub(crate) const fn finished_first(&self) -> bool {
+        self.finished_first
+    }
+
+    pub(crate) fn shutdown(&self) -> Shutdown {
+        match self.closing {
+            None => Shutdown::NotAsked,
+            Some(Closing { done: true, .. }) => Shutdown::Done,
+            Some(Closing { gave_up: true, .. }) => Shutdown::GaveUp,
+            Some(_) => Shutdown::Waiting,
+        }
+    }
+
+    pub(crate) fn shutdown_is_over(&self) -> bool {
+        matches!(self.shutdown(), Shutdown::Done | Shutdown::GaveUp)
+    }
+
+    /// The peer's host refused a datagram. Only a hint: anyone can forge it.
+    pub(crate) const fn note_refusal(&mut self) {
+        self.refused = true;
+    }
+
+    /// Takes note of what the engine now says.
+    pub(crate) fn observe(&mut self, now: Instant, engine: &KcpEngine) {
+        let owed = !engine.is_drained() || engine.silent_since().is_some();
+        if owed || self.is_unsure_how_to_close(engine) {
+            self.waiting_since.get_or_insert(now);
+        } else {
+            self.waiting_since = None;
+        }
+        if engine.last_heard().is_some() {
+            self.refused = false;
+        }
+        if let Some(closing) = &mut self.closing {
+            // protocol.md 12.7: a stock peer cannot acknowledge a FIN; all data must do.
+            let fin = engine.fin_state();
+            let silent = engine.is_drained() && !fin.sent;
+            let unused = engine.last_heard().is_none() && silent;
+            closing.done |= fin.acknowledged || unused || (silent && engine.peer_is_stock());
+        }
+    }
+
+    /// We want to close, and the peer has not yet shown which kind of close it understands. The
+    /// engine has asked it; the question or the answer may be lost.
+    fn is_unsure_how_to_close(&self, engine: &KcpEngine) -> bool {
+        self.shutdown() == Shutdown::Waiting
+            && !engine.peer_knows_close()
+            && !engine.peer_is_stock()
+    }
+
+    /// Applies what has become due.
+    pub(crate) fn judge(&mut self, now: Instant, times: &Times, engine: &mut KcpEngine) -> Fate {
+        while let Some((_, term)) = self.terms(times, engine).find(|&(at, _)| at <= now) {
+            match term {
+                Term::End(reason) => return Fate::Ended(reason),
+                Term::Linger if self.detached => return Fate::Ended(ConnectionError::Closed),
+                Term::Linger => self.give_up_waiting(),
+                Term::Ask => {
+                    engine.keepalive();
+                    self.last_question = Some(now);
+                }
+            }
+        }
+        Fate::Lives
+    }
+
+    /// Whether everything is said and done.
+    pub(crate) fn conclude(&self, engine: &mut KcpEngine) -> Fate {
+        let fin = engine.fin_state();
+        if both_finished(fin) && engine.poll_timeout().is_none() {
+            // No deadline: the peer's FIN has been acknowledged too.
+            return Fate::Finished;
+        }
+        if self.detached && self.shutdown_is_over() && !fin.sent {
+            // A stock peer, or a linger that ran out: silence from here on.
+            return Fate::Ended(ConnectionError::Closed);
+        }
+        Fate::Lives
+    }
+
+    fn give_up_waiting(&mut self) {
+        if let Some(closing) = &mut self.closing {
+            closing.gave_up = true;
+        }
+    }
+
+    /// When [`judge`](Self::judge) has something to do next.
+    pub(crate) fn next(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
+        self.terms(times, engine).map(|(at, _)| at).min()
+    }
+
+    /// Everything that time will bring about if nothing happens, ends first.
+    fn terms(
+        &self,
+        times: &Times,
+        engine: &KcpEngine,
+    ) -> impl Iterator<Item = (Instant, Term)> + use<> {
+        let heard = engine.last_heard();
+        let last_sign = heard.unwrap_or(self.created);
+        let unheard = is_connecting(self.role) && heard.is_none();
+
+        let connect = engine.silent_since().filter(|_| unheard).and_then(|since| {
+            let reason = match self.refused {
+                true => ConnectionError::Refused,
+                false => ConnectionError::ConnectTimeout,
+            };
+            Some((since + times.connect?, Term::End(reason)))
+        });
+        let dead = engine
+            .silent_since()
+            .and_then(|since| Some((since + times.dead_peer?, PEER_DEAD)));
+        let idle = times
+            .idle
+            .map(|idle| (last_sign + idle, Term::End(ConnectionError::Idle)));
+        let unproven = (!is_connecting(self.role) && !engine.is_proven()).then(|| {
+            let last_new = engine.last_new_push().unwrap_or(self.created);
+            (
+                last_new + times.unproven,
+                Term::End(ConnectionError::Unproven),
+            )
+        });
+        // A detached session whose FIN is acknowledged also waits for the peer's, that long.
+        let linger = self
+            .closing
+            .filter(|closing| self.detached || !(closing.done || closing.gave_up))
+            .map(|closing| (closing.linger_until, Term::Linger));
+        // Before the peer has spoken there is no session to ask about.
+        let ask = heard.and_then(|heard| self.next_question(heard, times, engine));
+        [connect, dead, idle, unproven, linger, ask]
+            .into_iter()
+            .flatten()
+    }
+
+    /// When the peer is asked for a sign of life.
+    fn next_question(
+        &self,
+        heard: Instant,
+        times: &Times,
+        engine: &KcpEngine,
+    ) -> Option<(Instant, Term)> {
+        let quiet_since = self.last_question.map_or(heard, |asked| asked.max(heard));
+        let keepalive = times.keepalive.map(|after| quiet_since + after);
+        // Something waits. Data that a closed window holds back is not in flight, and C's probes
+        // are up to two minutes apart: ask before the peer is called dead for one lost probe.
+        let pressing = self.waiting_since.and_then(|since| {
+            let after = match self.is_unsure_how_to_close(engine) && engine.is_drained() {
+                true => engine.rto(),
+                false => times.dead_peer? / 3,
+            };
+            Some(quiet_since.max(since) + after)
+        });
+        let at = match (keepalive, pressing) {
+            (Some(keepalive), Some(pressing)) => keepalive.min(pressing),
+            (keepalive, pressing) => keepalive.or(pressing)?,
+        };
+        Some((at, Term::Ask))
+    }
+}
+
+const PEER_DEAD: Term = Term::End(ConnectionError::PeerDead);

@@ -1,0 +1,322 @@
+//! What an endpoint's driver and its handles share.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use kcp_engine::{BufferPool, Conv, EngineOptions, Instant, KcpEngine, Role, Sn, Validation};
+
+use crate::clock::Clock;
+use crate::config::{EndpointConfig, Times};
+use crate::deadlines::SessionId;
+use crate::error::{ConnectionError, KcpError};
+use crate::mutex::Mutex;
+use crate::router::{Origin, Router};
+use crate::session::{Lifetime, Session, SessionCell};
+use crate::socket::DatagramSocket;
+use crate::stats::{Counters, EndpointStats};
+use crate::wakers::{WakeList, Wakers};
+
+/// One per socket.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) socket: Arc<dyn DatagramSocket>,
+    pub(crate) local_addr: SocketAddr,
+    pub(crate) clock: Clock,
+    pub(crate) config: EndpointConfig,
+    pub(crate) times: Times,
+    /// Bytes at which a session's writers wait.
+    pub(crate) queue_limit: usize,
+    pub(crate) pool: Arc<BufferPool>,
+    pub(crate) counters: Counters,
+    pub(crate) router: Mutex<Router<Arc<SessionCell>>>,
+    pub(crate) accepted: Mutex<AcceptQueue>,
+    /// A train waits for room. Until the driver has sent it, writers leave their data in the
+    /// engine instead of asking the full socket again.
+    pub(crate) socket_is_full: AtomicBool,
+    inbox: Mutex<Inbox>,
+    next_id: AtomicU64,
+}
+
+/// What handles leave for the driver.
+#[derive(Debug, Default)]
+struct Inbox {
+    dirty: Vec<Arc<SessionCell>>,
+    driver: Option<Waker>,
+    /// The driver waits to be woken; the first to find this set does it.
+    asleep: bool,
+    /// No handle can accept or connect any more.
+    released: bool,
+    /// The driver has ended, for this reason.
+    ended: Option<ConnectionError>,
+}
+
+/// Sessions that wait to be accepted.
+#[derive(Debug)]
+pub(crate) struct AcceptQueue {
+    pub(crate) ready: VecDeque<Arc<SessionCell>>,
+    pub(crate) waiters: Wakers,
+    pub(crate) open: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        socket: Arc<dyn DatagramSocket>,
+        config: EndpointConfig,
+        accepts: bool,
+    ) -> Result<Self, KcpError> {
+        config.validate()?;
+        let local_addr = socket.local_addr()?;
+        if let Some(buffers) = socket.buffers().filter(|buffers| buffers.is_short()) {
+            crate::log::warn!(%buffers, "the system granted less than was asked");
+            let _ = buffers;
+        }
+        Ok(Self {
+            socket,
+            local_addr,
+            clock: Clock::start(),
+            times: config.times(),
+            queue_limit: config.send_queue_bytes(),
+            pool: default_pool(),
+            counters: Counters::default(),
+            router: Mutex::new(Router::new()),
+            accepted: Mutex::new(AcceptQueue {
+                ready: VecDeque::new(),
+                waiters: Wakers::default(),
+                open: accepts && config.backlog() > 0,
+            }),
+            socket_is_full: AtomicBool::new(false),
+            inbox: Mutex::new(Inbox {
+                released: !accepts,
+                ..Inbox::default()
+            }),
+            next_id: AtomicU64::new(0),
+            config,
+        })
+    }
+
+    /// Makes a session and enters it into the router.
+    pub(crate) fn open_session(
+        &self,
+        router: &mut Router<Arc<SessionCell>>,
+        peer: SocketAddr,
+        conv: Conv,
+        role: Role,
+        now: Instant,
+    ) -> Result<Arc<SessionCell>, KcpError> {
+        let options = EngineOptions {
+            role,
+            validation: Validation::Strict,
+            ts_offset: random()?,
+            first_sn: Sn::ZERO,
+            pool: Arc::clone(&self.pool),
+        };
+        let engine = KcpEngine::new(conv, self.config.protocol_config(), options)?;
+        let session = Session::new(engine, Lifetime::new(role, now), self.queue_limit);
+        let origin = match role {
+            Role::Connecting => Origin::Connected,
+            _ => Origin::Accepted,
+        };
+        let cell = Arc::new(SessionCell {
+            id: SessionId(self.next_id.fetch_add(1, Ordering::Relaxed)),
+            conv,
+            peer,
+            origin,
+            dirty: AtomicBool::new(false),
+            state: Mutex::new(session),
+        });
+        if !router.insert(peer, conv, origin, Arc::clone(&cell)) {
+            let text = "a session with this peer and conversation id exists";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text).into());
+        }
+        Ok(cell)
+    }
+
+    /// Opens a connecting session. `conv` is drawn if not given.
+    pub(crate) fn connect(
+        &self,
+        peer: SocketAddr,
+        conv: Option<Conv>,
+    ) -> Result<Arc<SessionCell>, KcpError> {
+        let peer = self.as_socket_names(peer);
+        let now = self.clock.now();
+        let mut router = self.router.lock("connect");
+        if let Some(reason) = self.ended() {
+            return Err(reason.into());
+        }
+        if router.len() >= self.config.session_limit() {
+            let text = "the endpoint has as many sessions as it may";
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text).into());
+        }
+        if !self.config.shares_remote() && router.at(peer).next().is_some() {
+            // Every stock server keeps one session per address.
+            let text = "the endpoint has a session with this peer (see allow_shared_remote)";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text).into());
+        }
+        let conv = match conv {
+            Some(conv) => conv,
+            None => draw_conv(|conv| router.find(peer, conv).is_some())?,
+        };
+        self.open_session(&mut router, peer, conv, Role::Connecting, now)
+    }
+
+    /// Puts a session on the driver's list and wakes it.
+    pub(crate) fn call_driver(&self, cell: &Arc<SessionCell>) {
+        if cell.dirty.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut inbox = self.inbox.lock("call driver");
+        inbox.dirty.push(Arc::clone(cell));
+        let waker = inbox.take_waker();
+        drop(inbox);
+        waker.wake();
+    }
+
+    /// No handle can accept or connect any more: the driver ends with its last session.
+    pub(crate) fn release(&self) {
+        self.stop_accepting();
+        let mut inbox = self.inbox.lock("release");
+        inbox.released = true;
+        let waker = inbox.take_waker();
+        drop(inbox);
+        waker.wake();
+    }
+
+    /// Closes the accept queue. What waits in it is given up.
+    pub(crate) fn stop_accepting(&self) {
+        let mut wake = WakeList::new();
+        let mut queue = self.accepted.lock("stop accepting");
+        queue.open = false;
+        let orphans = mem::take(&mut queue.ready);
+        queue.waiters.move_to(&mut wake);
+        drop(queue);
+        for cell in orphans {
+            cell.state
+                .lock("orphan")
+                .finish(ConnectionError::EndpointClosed, &mut wake);
+            self.call_driver(&cell);
+        }
+        wake.wake();
+    }
+
+    /// The driver takes its list, or falls asleep if there is nothing on it.
+    pub(crate) fn take_dirty(&self, cx: &Context<'_>, list: &mut Vec<Arc<SessionCell>>) -> bool {
+        let mut inbox = self.inbox.lock("take dirty");
+        if inbox.dirty.is_empty() {
+            inbox.asleep = true;
+            match &mut inbox.driver {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return false;
+        }
+        inbox.asleep = false;
+        mem::swap(&mut inbox.dirty, list);
+        true
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.inbox.lock("released").released
+    }
+
+    /// The driver says goodbye. Later connects and writes fail with this.
+    pub(crate) fn driver_ends(&self, reason: ConnectionError) {
+        let mut inbox = self.inbox.lock("driver ends");
+        inbox.ended.get_or_insert(reason);
+        inbox.driver = None;
+        inbox.dirty.clear();
+    }
+
+    pub(crate) fn ended(&self) -> Option<ConnectionError> {
+        self.inbox.lock("ended").ended
+    }
+
+    pub(crate) fn poll_accept(
+        &self,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Arc<SessionCell>, ConnectionError>> {
+        let mut queue = self.accepted.lock("accept");
+        while let Some(cell) = queue.ready.pop_front() {
+            if cell.state.lock("accept").end().is_none() {
+                return Poll::Ready(Ok(cell));
+            }
+        }
+        if !queue.open {
+            return Poll::Ready(Err(self.ended().unwrap_or(ConnectionError::EndpointClosed)));
+        }
+        queue.waiters.register(cx.waker());
+        Poll::Pending
+    }
+
+    pub(crate) fn stats(&self) -> EndpointStats {
+        let mut stats = self.counters.snapshot();
+        stats.waiting = self.accepted.lock("stats").ready.len();
+        let router = self.router.lock("stats");
+        stats.sessions = router.len();
+        stats.embryos = router.embryos();
+        stats.socket_buffers = self.socket.buffers();
+        stats
+    }
+
+    /// A dual-stack socket names IPv4 peers by mapped addresses.
+    fn as_socket_names(&self, addr: SocketAddr) -> SocketAddr {
+        match (self.local_addr, addr) {
+            (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
+                SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into()
+            }
+            _ => addr,
+        }
+    }
+}
+
+impl Inbox {
+    /// The driver's waker, if it sleeps and nobody has woken it yet.
+    fn take_waker(&mut self) -> MaybeWaker {
+        let asleep = mem::take(&mut self.asleep);
+        MaybeWaker(self.driver.as_ref().filter(|_| asleep).cloned())
+    }
+}
+
+/// A waker to use after unlocking.
+#[must_use]
+struct MaybeWaker(Option<Waker>);
+
+impl MaybeWaker {
+    fn wake(self) {
+        if let Some(waker) = self.0 {
+            waker.wake();
+        }
+    }
+}
+
+/// The address as an application writes it: mapped IPv4 addresses become IPv4.
+pub(crate) fn as_user_names(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, addr.port())),
+        IpAddr::V6(_) => addr,
+    }
+}
+
+/// A random conversation id that is not taken and not 0 (`docs/protocol.md` 13.3).
+pub(crate) fn draw_conv(taken: impl Fn(Conv) -> bool) -> Result<Conv, KcpError> {
+    loop {
+        let conv = Conv::new(random()?);
+        if conv.get() != 0 && !taken(conv) {
+            return Ok(conv);
+        }
+    }
+}
+
+fn random() -> Result<u32, KcpError> {
+    getrandom::u32().map_err(|error| KcpError::Io(io::Error::other(error)))
+}
+
+/// One pool for all endpoints of the process: idle buffers serve whoever is busy.
+fn default_pool() -> Arc<BufferPool> {
+    static POOL: OnceLock<Arc<BufferPool>> = OnceLock::new();
+    Arc::clone(POOL.get_or_init(|| Arc::new(BufferPool::new())))
+}

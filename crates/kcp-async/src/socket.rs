@@ -1,0 +1,183 @@
+//! What the layer needs from a datagram socket, as a trait that anything can implement.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll};
+use std::{cmp, fmt};
+
+pub(crate) use udp::UdpSocket;
+
+mod udp;
+
+/// A socket that moves datagrams: the system's UDP, a simulated network, another transport.
+///
+/// One endpoint uses one socket. Only its driver task calls the `poll_*` methods, so an
+/// implementation needs to remember one waker for each of them; [`try_send`](Self::try_send) is
+/// called from any task, also at the same time as the others.
+///
+/// Nothing here ends a session: a refused, unreachable or overflowing send counts as a lost
+/// datagram. A receive error is skipped; only an unbroken row of them ends the endpoint.
+pub trait DatagramSocket: fmt::Debug + Send + Sync + 'static {
+    /// Sends one train of datagrams, or nothing of it.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when the socket is full: the train is kept and
+    /// offered again after [`poll_send_ready`](Self::poll_send_ready). Any other error means that
+    /// the train is lost.
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()>;
+
+    /// Ready when [`try_send`](Self::try_send) is worth another try after it said `WouldBlock`;
+    /// until then the task of `cx` is woken once it is. It may be ready too often.
+    ///
+    /// # Errors
+    /// Only if the socket is broken for good.
+    fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Receives into `bufs` and says in `meta` what each one holds; returns how many were filled,
+    /// at most the shorter of the two, at least one.
+    ///
+    /// Every buffer has room for 64 KiB, so for one datagram of any size or a train of them.
+    ///
+    /// # Errors
+    /// What the socket reports. It is counted, and asked again.
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>>;
+
+    /// The address that the socket is bound to.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+
+    /// The most datagrams in one train, 1 and up. Asked before each train.
+    fn max_transmit_segments(&self) -> usize {
+        1
+    }
+
+    /// An error that the network reported for an earlier datagram (ICMP), oldest first.
+    ///
+    /// It never ends a session. A connect timeout that follows a refusal is reported as
+    /// [`Refused`](crate::ConnectionError::Refused).
+    fn take_error(&self) -> Option<SocketError> {
+        None
+    }
+
+    /// How much the system buffers, if there is such a thing here.
+    fn buffers(&self) -> Option<SocketBuffers> {
+        None
+    }
+}
+
+/// Datagrams to one destination: all of `segment_size` bytes, only the last may be shorter.
+#[derive(Clone, Copy)]
+pub struct Transmit<'a> {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// The datagrams, one after the other.
+    pub contents: &'a [u8],
+    /// Size of each datagram but the last; never 0, at most the length of `contents`.
+    pub segment_size: usize,
+    /// The local address to send from, where the socket has several.
+    pub source: Option<IpAddr>,
+}
+
+impl Transmit<'_> {
+    /// Each datagram.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        self.contents.chunks(cmp::max(self.segment_size, 1))
+    }
+}
+
+impl fmt::Debug for Transmit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transmit")
+            .field("destination", &self.destination)
+            .field("bytes", &self.contents.len())
+            .field("segment_size", &self.segment_size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one receive buffer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecvMeta {
+    /// Where the datagrams came from.
+    pub source: SocketAddr,
+    /// Bytes filled.
+    pub len: usize,
+    /// Size of each datagram but the last, which may be shorter.
+    pub stride: usize,
+    /// The local address they were sent to, where known.
+    pub destination: Option<IpAddr>,
+}
+
+impl Default for RecvMeta {
+    fn default() -> Self {
+        let source = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+        Self {
+            source,
+            len: 0,
+            stride: 0,
+            destination: None,
+        }
+    }
+}
+
+/// An error that came back from the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketError {
+    /// Who reported it: the peer's host, or a router. `None` if unknown.
+    pub from: Option<IpAddr>,
+    /// What was reported.
+    pub kind: io::ErrorKind,
+}
+
+impl SocketError {
+    /// An error of this kind.
+    pub const fn new(from: Option<IpAddr>, kind: io::ErrorKind) -> Self {
+        Self { from, kind }
+    }
+}
+
+/// What was asked of the system for a socket's buffers and what it granted, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketBuffers {
+    /// Send buffer asked for; 0: the system's default.
+    pub send_asked: usize,
+    /// Send buffer granted.
+    pub send_granted: usize,
+    /// Receive buffer asked for; 0: the system's default.
+    pub recv_asked: usize,
+    /// Receive buffer granted.
+    pub recv_granted: usize,
+}
+
+impl SocketBuffers {
+    /// Whether the system granted less than was asked.
+    pub const fn is_short(&self) -> bool {
+        self.send_granted < self.send_asked || self.recv_granted < self.recv_asked
+    }
+}
+
+impl fmt::Display for SocketBuffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "send buffer {} of {} KiB, receive buffer {} of {} KiB",
+            self.send_granted >> 10,
+            self.send_asked >> 10,
+            self.recv_granted >> 10,
+            self.recv_asked >> 10
+        )?;
+        if self.is_short() && cfg!(target_os = "linux") {
+            f.write_str("; raise net.core.wmem_max and net.core.rmem_max")?;
+        }
+        Ok(())
+    }
+}

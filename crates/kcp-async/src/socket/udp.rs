@@ -1,0 +1,264 @@
+//! The system's UDP: trains by GSO, batches by GRO and recvmmsg, through `quinn-udp`.
+
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use quinn_udp::{UdpSockRef, UdpSocketState};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::io::Interest;
+
+use super::{DatagramSocket, RecvMeta, SocketBuffers, SocketError, Transmit};
+
+/// A UDP socket on tokio's reactor.
+#[derive(Debug)]
+pub(crate) struct UdpSocket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    buffers: SocketBuffers,
+    /// Bound to no address in particular, so that answers must name the one they leave from.
+    is_wildcard: bool,
+    reports_errors: bool,
+    /// Something failed, so the kernel may have reports. Asking costs a system call.
+    has_reports: AtomicBool,
+}
+
+impl UdpSocket {
+    /// Binds a socket. An unspecified IPv6 address takes IPv4 too, where the system can.
+    pub(crate) fn bind(addr: SocketAddr, buffers: (usize, usize)) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
+        if addr.is_ipv6() && addr.ip().is_unspecified() {
+            // Not everywhere possible, and IPv6 alone is better than nothing.
+            let _ = socket.set_only_v6(false);
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        Self::from_std(socket.into(), buffers)
+    }
+
+    /// Takes over a bound socket; asks for buffers of `(send, receive)` bytes.
+    pub(crate) fn from_std(socket: StdSocket, asked: (usize, usize)) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let buffers = ask_for_buffers(&socket, asked);
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let io = tokio::net::UdpSocket::from_std(socket)?;
+        let is_wildcard = io.local_addr()?.ip().is_unspecified();
+        Ok(Self {
+            io,
+            state,
+            buffers,
+            is_wildcard,
+            reports_errors: false,
+            has_reports: AtomicBool::new(false),
+        })
+    }
+
+    /// Asks the kernel to report what ICMP says about our datagrams.
+    ///
+    /// For sockets that talk to one peer: on a listener strangers could fill the error queue.
+    pub(crate) fn report_errors(&mut self) {
+        self.reports_errors = self
+            .state
+            .enable_transport_errors(UdpSockRef::from(&self.io))
+            .is_ok();
+    }
+
+    /// Waits until the reactor knows that the socket can send, so that the first train need not
+    /// go round by the driver.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.io.writable().await
+    }
+
+    fn note<T>(&self, result: &io::Result<T>) {
+        if self.reports_errors
+            && result
+                .as_ref()
+                .is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
+        {
+            self.has_reports.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn send_train(&self, transmit: &quinn_udp::Transmit<'_>) -> io::Result<()> {
+        self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send(UdpSockRef::from(&self.io), transmit)
+        })
+    }
+
+    /// One by one, for a path or a driver that refuses the train. What does not fit into the
+    /// socket any more is lost: this happens once, the next train is one datagram.
+    fn send_singly(&self, transmit: &quinn_udp::Transmit<'_>, size: usize) -> io::Result<()> {
+        transmit.contents.chunks(size).try_for_each(|datagram| {
+            self.send_train(&quinn_udp::Transmit {
+                contents: datagram,
+                segment_size: None,
+                ..transmit.clone()
+            })
+        })
+    }
+}
+
+impl DatagramSocket for UdpSocket {
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let single = transmit.contents.len() <= transmit.segment_size;
+        let train = quinn_udp::Transmit {
+            destination: transmit.destination,
+            ecn: None,
+            contents: transmit.contents,
+            segment_size: (!single).then_some(transmit.segment_size),
+            src_ip: transmit.source.filter(|_| self.is_wildcard),
+        };
+        let result = self.send_train(&train);
+        self.note(&result);
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            // With error reports on, the kernel fails a send for the sins of an earlier one.
+            Err(_) if self.reports_errors && single => self.send_train(&train),
+            Err(_) if !single => match self.send_singly(&train, transmit.segment_size) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                result => result,
+            },
+            result => result,
+        }
+    }
+
+    fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_send_ready(cx)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut received = [quinn_udp::RecvMeta::default(); quinn_udp::BATCH_SIZE];
+        let batch = bufs.len().min(meta.len()).min(received.len());
+        loop {
+            ready!(self.io.poll_recv_ready(cx))?;
+            let result = self.io.try_io(Interest::READABLE, || {
+                let socket = UdpSockRef::from(&self.io);
+                self.state
+                    .recv(socket, &mut bufs[..batch], &mut received[..batch])
+            });
+            let count = match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                result => {
+                    self.note(&result);
+                    result?
+                }
+            };
+            for (meta, from) in meta.iter_mut().zip(&received[..count]) {
+                *meta = RecvMeta {
+                    source: from.addr,
+                    len: from.len,
+                    stride: from.stride,
+                    destination: from.dst_ip.filter(|_| self.is_wildcard),
+                };
+            }
+            return Poll::Ready(Ok(count));
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.state.max_gso_segments().max(1)
+    }
+
+    fn take_error(&self) -> Option<SocketError> {
+        if !self.has_reports.load(Ordering::Relaxed) {
+            return None;
+        }
+        let report = self.state.recv_transport_error(UdpSockRef::from(&self.io));
+        let Ok(Some(error)) = report else {
+            self.has_reports.store(false, Ordering::Relaxed);
+            return None;
+        };
+        let kind = io::Error::from_raw_os_error(error.raw_errno).kind();
+        Some(SocketError::new(error.addr.map(|addr| addr.ip()), kind))
+    }
+
+    fn buffers(&self) -> Option<SocketBuffers> {
+        Some(self.buffers)
+    }
+}
+
+fn ask_for_buffers(socket: &StdSocket, (send, recv): (usize, usize)) -> SocketBuffers {
+    let socket = SockRef::from(socket);
+    // A refusal shows in what is read back.
+    if send > 0 {
+        let _ = socket.set_send_buffer_size(send);
+    }
+    if recv > 0 {
+        let _ = socket.set_recv_buffer_size(recv);
+    }
+    // Linux doubles what it is given, for its own bookkeeping, and reports the double.
+    let share = if cfg!(target_os = "linux") { 2 } else { 1 };
+    SocketBuffers {
+        send_asked: send,
+        send_granted: socket.send_buffer_size().unwrap_or(0) / share,
+        recv_asked: recv,
+        recv_granted: socket.recv_buffer_size().unwrap_or(0) / share,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_train_arrives_as_its_datagrams() {
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let left = UdpSocket::bind(loopback, (0, 0)).unwrap();
+        let right = UdpSocket::bind(loopback, (0, 0)).unwrap();
+        left.writable().await.unwrap();
+        let contents: Vec<u8> = (0..250).collect();
+        let segment_size = if left.max_transmit_segments() > 1 {
+            100
+        } else {
+            250
+        };
+        let transmit = Transmit {
+            destination: right.local_addr().unwrap(),
+            contents: &contents,
+            segment_size,
+            source: None,
+        };
+        left.try_send(&transmit).unwrap();
+
+        let mut datagrams: Vec<Vec<u8>> = Vec::new();
+        while datagrams.concat().len() < contents.len() {
+            let mut storage = [vec![0; 65_536], vec![0; 65_536]];
+            let mut meta = [RecvMeta::default(); 2];
+            let count = poll_fn(|cx| {
+                let mut bufs = storage.each_mut().map(|buffer| IoSliceMut::new(buffer));
+                right.poll_recv(cx, &mut bufs, &mut meta)
+            })
+            .await
+            .unwrap();
+            for (buffer, meta) in storage.iter().zip(&meta[..count]) {
+                assert_eq!(meta.source, left.local_addr().unwrap());
+                datagrams.extend(buffer[..meta.len].chunks(meta.stride).map(<[u8]>::to_vec));
+            }
+        }
+        assert_eq!(
+            datagrams,
+            transmit.datagrams().map(<[u8]>::to_vec).collect::<Vec<_>>()
+        );
+    }
+
+    #[tokio::test]
+    async fn says_what_buffers_were_granted() {
+        let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), (8_192, 1 << 30)).unwrap();
+        let buffers = socket.buffers().unwrap();
+        assert_eq!((buffers.send_asked, buffers.recv_asked), (8_192, 1 << 30));
+        assert!(buffers.send_granted >= 8_192);
+        assert_eq!(buffers.is_short(), buffers.recv_granted < 1 << 30);
+    }
+}

@@ -1,0 +1,139 @@
+//! Counters of sessions and endpoints.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kcp_engine::EngineStats;
+
+use crate::socket::SocketBuffers;
+
+/// A stream's counters and state, copied at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct StreamStats {
+    /// The protocol's own: traffic, retransmissions, what was dropped and why, RTT, windows.
+    pub engine: EngineStats,
+    /// The peer has acknowledged something that we sent, so its address is real.
+    pub proven: bool,
+    /// The peer understands FIN and RST: a close reaches it.
+    pub peer_knows_close: bool,
+    /// A train waits for room in the socket.
+    pub socket_full: bool,
+}
+
+/// An endpoint's counters and state. Each number is exact; together they may be from slightly
+/// different moments.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// Sessions now, those that wait for `accept` included.
+    pub sessions: usize,
+    /// Of those, sessions whose first data has not arrived.
+    pub embryos: usize,
+    /// Sessions that wait for `accept`.
+    pub waiting: usize,
+    /// Conversations remembered after their end.
+    pub time_wait: usize,
+    /// Sessions that reached the accept queue.
+    pub accepted: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// System calls (or calls of a custom socket) that received something.
+    pub receive_calls: u64,
+    /// Datagrams handed to the socket.
+    pub datagrams_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Trains, so system calls, that carried them.
+    pub trains_sent: u64,
+    /// Times the socket was full. Nothing is lost then.
+    pub socket_full: u64,
+    /// Trains that the socket refused for another reason. Lost, and sent again by the protocol.
+    pub send_errors: u64,
+    /// Errors from receiving.
+    pub receive_errors: u64,
+    /// Dropped: shorter than a header.
+    pub dropped_short: u64,
+    /// Dropped: belongs to no session and opens none.
+    pub dropped_unknown: u64,
+    /// Dropped: would open a session beyond the accept backlog.
+    pub dropped_backlog: u64,
+    /// Dropped: would open a session beyond `max_sessions` or the limit of its source.
+    pub dropped_limit: u64,
+    /// Dropped: more than an embryo may hold.
+    pub dropped_embryo: u64,
+    /// Dropped: belongs to a conversation that ended lately.
+    pub dropped_time_wait: u64,
+    /// RSTs sent.
+    pub resets_sent: u64,
+    /// What the system granted for the socket's buffers; `None` for a custom socket without any.
+    pub socket_buffers: Option<SocketBuffers>,
+}
+
+/// One counter that any task may raise.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters behind [`EndpointStats`], by the same names.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) time_wait: AtomicU64,
+    pub(crate) accepted: Counter,
+    pub(crate) datagrams_received: Counter,
+    pub(crate) bytes_received: Counter,
+    pub(crate) receive_calls: Counter,
+    pub(crate) datagrams_sent: Counter,
+    pub(crate) bytes_sent: Counter,
+    pub(crate) trains_sent: Counter,
+    pub(crate) socket_full: Counter,
+    pub(crate) send_errors: Counter,
+    pub(crate) receive_errors: Counter,
+    pub(crate) dropped_short: Counter,
+    pub(crate) dropped_unknown: Counter,
+    pub(crate) dropped_backlog: Counter,
+    pub(crate) dropped_limit: Counter,
+    pub(crate) dropped_embryo: Counter,
+    pub(crate) dropped_time_wait: Counter,
+    pub(crate) resets_sent: Counter,
+}
+
+impl Counters {
+    /// The counters; the caller fills in the state.
+    pub(crate) fn snapshot(&self) -> EndpointStats {
+        EndpointStats {
+            sessions: 0,
+            embryos: 0,
+            waiting: 0,
+            socket_buffers: None,
+            time_wait: self.time_wait.load(Ordering::Relaxed) as usize,
+            accepted: self.accepted.get(),
+            datagrams_received: self.datagrams_received.get(),
+            bytes_received: self.bytes_received.get(),
+            receive_calls: self.receive_calls.get(),
+            datagrams_sent: self.datagrams_sent.get(),
+            bytes_sent: self.bytes_sent.get(),
+            trains_sent: self.trains_sent.get(),
+            socket_full: self.socket_full.get(),
+            send_errors: self.send_errors.get(),
+            receive_errors: self.receive_errors.get(),
+            dropped_short: self.dropped_short.get(),
+            dropped_unknown: self.dropped_unknown.get(),
+            dropped_backlog: self.dropped_backlog.get(),
+            dropped_limit: self.dropped_limit.get(),
+            dropped_embryo: self.dropped_embryo.get(),
+            dropped_time_wait: self.dropped_time_wait.get(),
+            resets_sent: self.resets_sent.get(),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What all kinds of stream handles do, once.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll};
+
+use kcp_engine::{Conv, RecvError};
+use tokio::io::ReadBuf;
+
+use crate::error::{ConnectionError, KcpError, TimeoutError};
+use crate::session::{Session, SessionCell, Shutdown};
+use crate::shared::{Shared, as_user_names};
+use crate::stats::StreamStats;
+use crate::transmit;
+use crate::wakers::WakeList;
+
+/// A session as the application holds it. The last one to go closes it in the background.
+#[derive(Debug)]
+pub(super) struct StreamHandle {
+    shared: Arc<Shared>,
+    cell: Arc<SessionCell>,
+}
+
+impl StreamHandle {
+    pub(super) const fn new(shared: Arc<Shared>, cell: Arc<SessionCell>) -> Self {
+        Self { shared, cell }
+    }
+
+    pub(super) fn poll_read(
+        &self,
+        cx: &Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<Result<(), KcpError>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut session = self.cell.state.lock("read");
+        match session.engine.read(buf.initialize_unfilled()) {
+            Ok(bytes) => {
+                self.after_reading(session);
+                buf.advance(bytes);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => self.nothing_read(cx, session, error).map_ok(|_| ()),
+        }
+    }
+
+    pub(super) fn poll_recv(
+        &self,
+        cx: &Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<Result<usize, KcpError>> {
+        self.poll_message(cx, |engine| engine.recv(buf))
+    }
+
+    pub(super) fn poll_recv_message(&self, cx: &Context<'_>) -> Poll<Result<Vec<u8>, KcpError>> {
+        let mut message = Vec::new();
+        let received = self.poll_message(cx, |engine| {
+            message = vec![0; engine.peek_size().unwrap_or(0)];
+            engine.recv(&mut message)
+        });
+        received.map_ok(|bytes| {
+            message.truncate(bytes);
+            message
+        })
+    }
+
+    fn poll_message(
+        &self,
+        cx: &Context<'_>,
+        mut receive: impl FnMut(&mut kcp_engine::KcpEngine) -> Result<usize, RecvError>,
+    ) -> Poll<Result<usize, KcpError>> {
+        let mut session = self.cell.state.lock("recv");
+        loop {
+            match receive(&mut session.engine) {
+                // C sends empty messages. Here 0 bytes mean the end, so they are passed over.
+                Ok(0) => {}
+                Ok(bytes) => {
+                    self.after_reading(session);
+                    return Poll::Ready(Ok(bytes));
+                }
+                Err(error) => return self.nothing_read(cx, session, error),
+            }
+        }
+    }
+
+    pub(super) fn poll_write(&self, cx: &Context<'_>, buf: &[u8]) -> Poll<Result<usize, KcpError>> {
+        let mut session = self.cell.state.lock("write");
+        if let Some(reason) = session.end() {
+            return Poll::Ready(Err(reason.into()));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let queued = session.engine.queued_bytes();
+        if queued >= self.shared.queue_limit {
+            return Self::wait_for_room(cx, &mut session);
+        }
+        // Whole segments, so that a full queue does not turn into one small segment per wake-up.
+        let mss = session.engine.config().mss();
+        let room = (self.shared.queue_limit - queued).next_multiple_of(mss);
+        let written = session.engine.write(&buf[..buf.len().min(room)]);
+        self.after_writing(session);
+        Poll::Ready(written.map_err(KcpError::from))
+    }
+
+    pub(super) fn poll_send(&self, cx: &Context<'_>, message: &[u8]) -> Poll<Result<(), KcpError>> {
+        let mut session = self.cell.state.lock("send");
+        if let Some(reason) = session.end() {
+            return Poll::Ready(Err(reason.into()));
+        }
+        let is_full = session.engine.queued_bytes() >= self.shared.queue_limit;
+        // A message that can never be sent is refused at once, not when there is room.
+        if is_full && !message.is_empty() && message.len() <= session.engine.max_message_size() {
+            return Self::wait_for_room(cx, &mut session);
+        }
+        let sent = session.engine.send(message);
+        self.after_writing(session);
+        Poll::Ready(sent.map(|_| ()).map_err(KcpError::from))
+    }
+
+    /// Hands the socket what the windows allow.
+    pub(super) fn flush(&self) -> Result<(), KcpError> {
+        let session = self.cell.state.lock("flush");
+        if let Some(reason) = session
+            .end()
+            .filter(|&reason| reason != ConnectionError::Closed)
+        {
+            return Err(reason.into());
+        }
+        self.after_writing(session);
+        Ok(())
+    }
+
+    pub(super) fn poll_shutdown(&self, cx: &Context<'_>) -> Poll<Result<(), KcpError>> {
+        let now = self.shared.clock.now();
+        let mut session = self.cell.state.lock("shutdown");
+        match session.end() {
+            None => {}
+            Some(ConnectionError::Closed) => return Poll::Ready(Ok(())),
+            Some(reason) => return Poll::Ready(Err(reason.into())),
+        }
+        self.begin_close(&mut session, now);
+        session.observe(now);
+        match session.life.shutdown() {
+            Shutdown::Done => {
+                self.after_writing(session);
+                Poll::Ready(Ok(()))
+            }
+            Shutdown::GaveUp => Poll::Ready(Err(TimeoutError::Linger.into())),
+            Shutdown::NotAsked | Shutdown::Waiting => {
+                session.writers.register(cx.waker());
+                self.after_writing(session);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Finishes the sending side without waiting.
+    pub(super) fn finish(&self) {
+        let now = self.shared.clock.now();
+        let mut session = self.cell.state.lock("finish");
+        if session.end().is_none() {
+            self.begin_close(&mut session, now);
+            self.after_writing(session);
+        }
+    }
+
+    pub(super) fn abort(&self) {
+        let mut wake = WakeList::new();
+        self.cell
+            .state
+            .lock("abort")
+            .finish(ConnectionError::Aborted, &mut wake);
+        wake.wake();
+        self.shared.call_driver(&self.cell);
+    }
+
+    pub(super) fn stats(&self) -> StreamStats {
+        let session = self.cell.state.lock("stats");
+        StreamStats {
+            engine: session.engine.stats(),
+            proven: session.engine.is_proven(),
+            peer_knows_close: session.engine.peer_knows_close(),
+            socket_full: session.unsent.is_some(),
+        }
+    }
+
+    pub(super) fn max_message_size(&self) -> usize {
+        self.cell
+            .state
+            .lock("max message size")
+            .engine
+            .max_message_size()
+    }
+
+    pub(super) fn close_reason(&self) -> Option<ConnectionError> {
+        self.cell.state.lock("close reason").end()
+    }
+
+    pub(super) fn conv(&self) -> Conv {
+        self.cell.conv
+    }
+
+    pub(super) fn peer_addr(&self) -> SocketAddr {
+        as_user_names(self.cell.peer)
+    }
+
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        as_user_names(self.shared.local_addr)
+    }
+
+    fn begin_close(&self, session: &mut Session, now: kcp_engine::Instant) {
+        let Session { engine, life, .. } = session;
+        life.begin_close(now, self.shared.times.linger, engine);
+    }
+
+    fn wait_for_room<T>(
+        cx: &Context<'_>,
+        session: &mut MutexGuard<'_, Session>,
+    ) -> Poll<Result<T, KcpError>> {
+        session.writers.register(cx.waker());
+        Poll::Pending
+    }
+
+    fn after_writing(&self, session: MutexGuard<'_, Session>) {
+        transmit::send_inline(&self.shared, &self.cell, session);
+    }
+
+    /// A read may have opened the window; the peer must learn of it without waiting for a timer.
+    fn after_reading(&self, session: MutexGuard<'_, Session>) {
+        transmit::send_inline(&self.shared, &self.cell, session);
+    }
+
+    fn nothing_read(
+        &self,
+        cx: &Context<'_>,
+        mut session: MutexGuard<'_, Session>,
+        error: RecvError,
+    ) -> Poll<Result<usize, KcpError>> {
+        match error {
+            RecvError::Finished => return Poll::Ready(Ok(0)),
+            RecvError::Empty | RecvError::Incomplete => {}
+            error => return Poll::Ready(Err(error.into())),
+        }
+        match session.end() {
+            Some(ConnectionError::Closed) => Poll::Ready(Ok(0)),
+            Some(reason) => Poll::Ready(Err(reason.into())),
+            None => {
+                session.readers.register(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Closes in the background: queued data and the FIN still go out, bounded by the linger time.
+impl Drop for StreamHandle {
+    fn drop(&mut self) {
+        let now = self.shared.clock.now();
+        let mut session = self.cell.state.lock("drop");
+        if session.end().is_none() {
+            let Session { engine, life, .. } = &mut *session;
+            life.detach(now, self.shared.times.linger, engine);
+        }
+        drop(session);
+        self.shared.call_driver(&self.cell);
+    }
+}

@@ -1,0 +1,155 @@
+//! Over the system's UDP.
+
+use std::net::SocketAddr;
+
+use kcp_async::{ConnectionError, EndpointConfig, KcpConfig, KcpEndpoint, KcpListener, KcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn pair(
+    addr: &str,
+    config: impl Into<EndpointConfig>,
+) -> (KcpStream, KcpStream, KcpListener) {
+    let config = config.into();
+    let listener = KcpListener::bind(addr, &config).await.unwrap();
+    let client = KcpStream::connect(listener.local_addr(), &config)
+        .await
+        .unwrap();
+    client.send(b"hello").await.unwrap();
+    let (server, peer) = listener.accept().await.unwrap();
+    assert_eq!(peer.port(), client.local_addr().port());
+    assert_eq!(server.recv_message().await.unwrap(), b"hello");
+    (client, server, listener)
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n * 31 + n / 251) as u8).collect()
+}
+
+async fn bulk(addr: &str, config: KcpConfig, len: usize) {
+    let (client, server, listener) = pair(addr, config).await;
+    let sent = bytes(len);
+    let copy = sent.clone();
+    let writing = tokio::spawn(async move {
+        let mut client = client;
+        client.write_all(&copy).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(client.close_reason(), Some(ConnectionError::Closed));
+        answer
+    });
+    let (mut read, mut write) = server.into_split();
+    let mut received = Vec::new();
+    read.read_to_end(&mut received).await.unwrap();
+    assert!(received == sent);
+    write
+        .write_all(&received[..len.min(100_000)])
+        .await
+        .unwrap();
+    write.shutdown().await.unwrap();
+    assert!(writing.await.unwrap() == sent[..len.min(100_000)]);
+    eprintln!("{:?}", listener.stats());
+}
+
+#[tokio::test]
+async fn a_request_and_its_answer() {
+    let (client, server, _listener) = pair("127.0.0.1:0", KcpConfig::turbo_mode()).await;
+    for n in 0..100_u32 {
+        client.send(&n.to_le_bytes()).await.unwrap();
+        let mut request = [0; 4];
+        assert_eq!(server.recv(&mut request).await.unwrap(), 4);
+        server.send(&request).await.unwrap();
+        assert_eq!(client.recv_message().await.unwrap(), n.to_le_bytes());
+    }
+    assert!(client.stats().proven && server.stats().proven);
+    assert!(server.stats().peer_knows_close);
+}
+
+#[tokio::test]
+async fn bulk_both_ways_and_an_orderly_end() {
+    bulk("127.0.0.1:0", KcpConfig::file_transfer(), 8 << 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_on_two_threads() {
+    bulk("127.0.0.1:0", KcpConfig::turbo_mode(), 8 << 20).await;
+}
+
+#[tokio::test]
+async fn bulk_in_every_preset() {
+    for config in [
+        KcpConfig::normal(),
+        KcpConfig::fast_mode(),
+        KcpConfig::gaming(),
+    ] {
+        bulk("127.0.0.1:0", config, 300_000).await;
+    }
+}
+
+#[tokio::test]
+async fn ipv6() {
+    bulk("[::1]:0", KcpConfig::turbo_mode(), 100_000).await;
+}
+
+#[tokio::test]
+async fn a_dual_stack_listener_takes_ipv4() {
+    let listener = KcpListener::bind("[::]:0", KcpConfig::turbo_mode())
+        .await
+        .unwrap();
+    let addr = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().port()));
+    let client = KcpStream::connect(addr, KcpConfig::turbo_mode())
+        .await
+        .unwrap();
+    client.send(b"four").await.unwrap();
+    let (server, peer) = listener.accept().await.unwrap();
+    assert_eq!(
+        peer,
+        SocketAddr::from(([127, 0, 0, 1], client.local_addr().port()))
+    );
+    server.send(b"six").await.unwrap();
+    assert_eq!(client.recv_message().await.unwrap(), b"six");
+
+    // And the same socket reaches an IPv4 listener.
+    let other = KcpListener::bind("127.0.0.1:0", KcpConfig::turbo_mode())
+        .await
+        .unwrap();
+    let stream = listener
+        .endpoint()
+        .connect(other.local_addr())
+        .await
+        .unwrap();
+    stream.send(b"hi").await.unwrap();
+    assert_eq!(
+        other
+            .accept()
+            .await
+            .unwrap()
+            .0
+            .recv_message()
+            .await
+            .unwrap(),
+        b"hi"
+    );
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_so() {
+    let first = KcpListener::bind("127.0.0.1:0", KcpConfig::normal())
+        .await
+        .unwrap();
+    let error = KcpListener::bind(first.local_addr(), KcpConfig::normal())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        std::io::Error::from(error).kind(),
+        std::io::ErrorKind::AddrInUse
+    );
+}
+
+#[tokio::test]
+async fn a_bad_setting_is_named() {
+    let error = KcpEndpoint::bind("127.0.0.1:0", KcpConfig::normal().mtu(1))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("mtu"), "{error}");
+}

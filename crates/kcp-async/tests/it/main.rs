@@ -1,0 +1,5 @@
+//! The layer as a whole: over loopback UDP, and over a simulated network in virtual time.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test may fail")]
+
+mod loopback;

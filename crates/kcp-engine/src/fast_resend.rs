@@ -27,9 +27,25 @@ pub(crate) struct FastResend {
     /// First transmissions before this have been handed out.
     cursor: Sn,
     /// Retransmissions below the threshold, in order of time. Stale ones are dropped when met.
-    retransmitted: VecDeque<(Sn, WireTs)>,
+    retransmitted: VecDeque<Retransmitted>,
     /// Retransmissions that have reached the threshold.
     ready: Vec<Sn>,
+}
+
+/// A transmission other than a segment's first.
+#[derive(Clone, Copy, Debug)]
+struct Retransmitted {
+    sn: Sn,
+    ts: WireTs,
+    /// Which transmission of the segment: it is over once the record has another number.
+    xmit: u32,
+}
+
+impl Retransmitted {
+    fn is_last(self, ring: &InFlightRing) -> bool {
+        ring.get(self.sn)
+            .is_some_and(|record| record.xmit == self.xmit)
+    }
 }
 
 impl FastResend {
@@ -95,22 +111,23 @@ impl FastResend {
     fn count_retransmitted(&mut self, max_sn: Sn, ts: WireTs, ring: &mut InFlightRing) {
         let mut kept = 0;
         let mut seen = 0;
-        while let Some(&(sn, sent)) = self.retransmitted.get(seen) {
-            if ts.distance_from(sent) < 0 {
+        while let Some(&sent) = self.retransmitted.get(seen) {
+            if ts.distance_from(sent.ts) < 0 {
                 break;
             }
             seen += 1;
-            let Some(record) = ring.get_mut(sn).filter(|record| record.last_ts == sent) else {
-                continue;
-            };
-            if sn.is_before(max_sn) {
+            let record = ring
+                .get_mut(sent.sn)
+                .filter(|record| record.xmit == sent.xmit);
+            let Some(record) = record else { continue };
+            if sent.sn.is_before(max_sn) {
                 record.fast_acks += 1;
                 if record.fast_acks >= self.threshold {
-                    self.ready.push(sn);
+                    self.ready.push(sent.sn);
                     continue;
                 }
             }
-            self.retransmitted[kept] = (sn, sent);
+            self.retransmitted[kept] = sent;
             kept += 1;
         }
         self.retransmitted.drain(kept..seen);
@@ -140,17 +157,18 @@ impl FastResend {
             return;
         }
         // ACKs in order make no event, so what they left behind is dropped here.
-        while let Some(&(sn, sent)) = self.retransmitted.front() {
-            if ring.get(sn).is_some_and(|record| record.last_ts == sent) {
-                break;
-            }
+        while self
+            .retransmitted
+            .front()
+            .is_some_and(|front| !front.is_last(ring))
+        {
             self.retransmitted.pop_front();
         }
         if fast_acks >= self.threshold {
             // An RTO resend keeps its count in C: the next flush sends it once more.
             self.ready.push(sn);
         } else {
-            self.retransmitted.push_back((sn, ts));
+            self.retransmitted.push_back(Retransmitted { sn, ts, xmit });
         }
     }
 

@@ -111,7 +111,7 @@ impl KcpEngine {
         self.probe.on_flush(now, self.remote_window);
         if self.is_strict() {
             self.probe.repeat_tell(now, self.rtt.rto_ms);
-            self.probe.ask |= self.peer_is_silent();
+            self.probe.ask |= !self.proof.is_limited() && self.peer_is_silent();
         }
         let (sn, stale_ts) = plan.stale;
         if core::mem::take(&mut self.probe.ask) {
@@ -176,7 +176,8 @@ impl KcpEngine {
         };
         record.rto_ms = rto.saturating_add(step).min(i32::MAX as u32); // protocol.md 11.8
         record.resend_at = self.clock.millis().plus(record.rto_ms);
-        let allowed = self.proof.allowance(plan.bytes) >= size || self.proof.take_extra(size);
+        let allowed =
+            self.proof.allowance(plan.bytes) >= size || self.proof.take_extra(plan.bytes + size);
         if !allowed {
             // protocol.md 11.3: only the clock goes on.
             self.timers.arm(record.resend_at, record.sn, 1);

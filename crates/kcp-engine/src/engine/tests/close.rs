@@ -1,0 +1,189 @@
+//! protocol.md 12: mark, FIN, RST, silence and ghosts.
+
+use super::*;
+use crate::{CLOSE_MARK, Fault, FinState, RecvError, SendError};
+
+fn marked(command: Command, sn: u32) -> Seg {
+    seg(command, sn).frg(CLOSE_MARK)
+}
+
+/// protocol.md 12.1: ACK, WASK and WINS carry the mark, PUSH does not; C's manners have none.
+#[test]
+fn answers_are_marked() {
+    for (mut s, mark) in [
+        (Script::strict(&plain()), CLOSE_MARK),
+        (Script::as_c(&plain()), 0),
+    ] {
+        s.input(&[push(0, b"in"), seg(Command::Wask, 0)]);
+        s.engine.keepalive();
+        s.send(b"x").tick(10);
+        let mut bytes = Vec::new();
+        let _ = s.engine.poll_transmit(s.now, &mut bytes, 1).unwrap();
+        let frgs: Vec<_> = segments(&bytes)
+            .map(|segment| segment.unwrap().header.frg)
+            .collect();
+        assert_eq!(frgs, [mark, mark, mark, 0]);
+    }
+}
+
+/// protocol.md 12.2: behind the last byte a FIN leaves in a datagram of its own, is retransmitted
+/// and acknowledged like data.
+#[test]
+fn fin_follows_the_data() {
+    let mut s = Script::strict(&plain());
+    s.send(b"x").tick(10).sends(&["PUSH 0 ts=10 len=1"]);
+    s.at(20).input(&[marked(Command::Ack, 0).ts(10).una(1)]);
+    assert!(s.engine.peer_knows_close());
+    s.send(b"bye");
+    s.engine.finish();
+    assert_eq!(s.engine.send(b"more"), Err(SendError::Finished));
+    assert_eq!(s.engine.write(b"more"), Err(SendError::Finished));
+    s.sends(&["PUSH 1 ts=20 len=3", "FIN 2 ts=20"]);
+    let at = s.deadline().unwrap();
+    s.tick(at);
+    assert_eq!(s.drain().len(), 2);
+    s.at(at + 10)
+        .input(&[marked(Command::Ack, 1).ts(20).una(2)]);
+    assert!(!s.engine.fin_state().acknowledged);
+    s.input(&[marked(Command::Ack, 2).ts(20).una(3)]);
+    assert!(s.engine.fin_state().acknowledged);
+    assert_eq!(s.deadline(), None);
+}
+
+/// protocol.md 12.2: the reader sees the end after the last byte, in order, and for good.
+#[test]
+fn fin_is_delivered_in_order() {
+    let mut s = Script::strict(&plain());
+    s.input(&[seg(Command::Fin, 2).ts(5)])
+        .input(&[push(0, b"a")]);
+    assert_eq!(s.recv(), Ok(b"a".to_vec()));
+    assert_eq!(s.recv(), Err(RecvError::Empty));
+    assert!(!s.engine.fin_state().received);
+    s.input(&[push(1, b"b")]);
+    assert!(s.engine.fin_state().received);
+    let mut buffer = [0; 9];
+    assert_eq!(s.engine.read(&mut buffer), Ok(1));
+    for _ in 0..2 {
+        assert!(s.engine.has_readable());
+        assert_eq!(s.engine.read(&mut buffer), Err(RecvError::Finished));
+        assert_eq!(s.recv(), Err(RecvError::Finished));
+    }
+    s.tick(10)
+        .sends(&["ACK 2 ts=5 una=3 wnd=127 | ACK 0 una=3 wnd=127 | ACK 1 una=3 wnd=127"]);
+}
+
+/// protocol.md 12.2: half-close: the other direction goes on.
+#[test]
+fn data_flows_after_the_peer_s_fin() {
+    let mut s = Script::strict(&plain());
+    s.input(&[seg(Command::Fin, 0)]);
+    s.send(b"still here").tick(10);
+    s.sends(&["ACK 0 una=1 wnd=127 | PUSH 0 ts=10 una=1 len=10 wnd=127"]);
+}
+
+/// protocol.md 12.7: a peer without the mark gets no FIN; once drained there is nothing to do.
+#[test]
+fn stock_peers_get_no_fin() {
+    let mut s = Script::strict(&plain());
+    s.send(b"x").tick(10).drain();
+    s.engine.finish();
+    s.sends(&["WASK 0 ts=10"]);
+    s.at(20)
+        .input(&[ack(0, 10).una(1), seg(Command::Wins, 0).una(1)]);
+    s.tick(20).silent();
+    assert!(s.engine.is_drained());
+    assert_eq!(s.engine.fin_state(), FinState::default());
+    assert_eq!(s.deadline(), None);
+}
+
+/// protocol.md 12.2: a peer that had no occasion to show the mark is asked, and gets its FIN.
+#[test]
+fn an_unknown_peer_is_asked_first() {
+    let mut s = Script::strict(&plain());
+    s.input(&[push(0, b"in")]).tick(10).drain();
+    s.engine.finish();
+    s.sends(&["WASK 0 ts=10 una=1 wnd=127"]);
+    s.at(30).input(&[marked(Command::Wins, 0)]);
+    s.sends(&["FIN 0 ts=30 una=1 wnd=127"]);
+}
+
+/// A session that never spoke has nobody to tell.
+#[test]
+fn finishing_before_speaking_is_silent() {
+    let mut s = Script::strict(&plain());
+    s.engine.finish();
+    s.silent();
+    assert!(s.engine.is_drained());
+    assert_eq!(s.deadline(), None);
+}
+
+/// protocol.md 12.4: from the second time-out in a row the datagram begins with a WASK.
+#[test]
+fn a_silent_peer_is_asked() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.tick(210).sends(&["PUSH 0 ts=210 len=1"]);
+    s.tick(510).sends(&["WASK 0 ts=510 | PUSH 0 ts=510 len=1"]);
+    // Hearing anything ends it.
+    s.at(600).input(&[seg(Command::Wins, 0)]);
+    s.tick(960).sends(&["PUSH 0 ts=960 len=1"]);
+}
+
+/// protocol.md 12.4: a RST counts only if it echoes a WASK of ours and has the number for it.
+#[test]
+fn only_an_answer_resets() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.tick(210).drain();
+    s.tick(510).drain();
+    for (sn, ts) in [(u32::MAX, 210), (0, 510), (u32::MAX, 0)] {
+        s.at(520).input(&[seg(Command::Rst, sn).ts(ts)]);
+    }
+    assert_eq!(
+        (s.engine.fault(), s.engine.stats().ignored_invalid_reset),
+        (None, 3)
+    );
+    s.input(&[seg(Command::Rst, u32::MAX).ts(510)]);
+    assert_eq!(s.engine.fault(), Some(Fault::Reset));
+}
+
+/// protocol.md 12.5: the peer owes an answer from the first transmission, or since it last spoke.
+#[test]
+fn silence_is_measured() {
+    let mut s = Script::strict(&plain());
+    assert_eq!(s.engine.silent_since(), None);
+    s.send(b"x").tick(10).drain();
+    assert_eq!(s.engine.silent_since(), Some(Instant::from_millis(10)));
+    s.tick(300).drain();
+    assert_eq!(s.engine.silent_since(), Some(Instant::from_millis(10)));
+    s.at(400).input(&[seg(Command::Wins, 0)]);
+    assert_eq!(s.engine.silent_since(), Some(Instant::from_millis(400)));
+    s.at(500).input(&[ack(0, 10).una(1)]);
+    assert_eq!(s.engine.silent_since(), None);
+    s.engine.keepalive();
+    s.at(600).sends(&["WASK 0 ts=600"]);
+    assert_eq!(s.engine.silent_since(), Some(Instant::from_millis(600)));
+    s.at(650).input(&[seg(Command::Wins, 0).una(1)]);
+    assert_eq!(s.engine.silent_since(), None);
+}
+
+/// protocol.md 12.6: two answers to two keepalives that forget what was acknowledged: a ghost.
+#[test]
+fn a_restarted_stock_server_is_found_out() {
+    let mut s = Script::strict(&plain());
+    s.send(b"x").send(b"y").tick(10).drain();
+    s.at(40).input(&[ack(0, 10).una(1), ack(1, 10).una(2)]);
+    let stale = seg(Command::Wins, 0);
+    // An answer to nothing does not count, nor does one that is up to date.
+    s.at(50).input(std::slice::from_ref(&stale));
+    s.engine.keepalive();
+    s.at(1_000).sends(&["WASK 0 ts=1000"]);
+    s.at(1_030)
+        .input(std::slice::from_ref(&stale))
+        .input(std::slice::from_ref(&stale));
+    assert_eq!(s.engine.fault(), None);
+    s.engine.keepalive();
+    s.at(2_000).sends(&["WASK 0 ts=2000"]);
+    s.at(2_030).input(&[stale]);
+    assert_eq!(s.engine.fault(), Some(Fault::Ghost));
+}

@@ -1,0 +1,238 @@
+//! protocol.md 11: what a strict engine does not believe.
+
+use super::*;
+use crate::Fault;
+
+/// protocol.md 11.1: only an ACK that echoes a transmission of that segment counts.
+#[test]
+fn forged_acks_are_ignored_whole() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.tick(210).drain();
+    for (sn, ts) in [(0, 9), (0, 211), (0, 0), (1, 10), (7, 10)] {
+        s.at(220).input(&[ack(sn, ts).una(1).wnd(0)]);
+    }
+    assert_eq!(s.engine.wait_snd(), 1);
+    let stats = s.engine.stats();
+    assert_eq!((stats.ignored_invalid_ack, stats.remote_window), (5, 128));
+    assert!(!s.engine.is_proven());
+    // Anything from the first to the last transmission is believed: which one arrived is the
+    // network's choice.
+    s.input(&[ack(0, 10).una(1)]);
+    assert!(s.engine.is_proven());
+    assert_eq!(s.engine.wait_snd(), 0);
+}
+
+/// protocol.md 11.1: before a valid ACK, una frees nothing; after it, it does.
+#[test]
+fn una_frees_nothing_before_proof() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").send(b"y").tick(10).drain();
+    s.at(20).input(&[seg(Command::Wins, 0).una(2)]);
+    assert_eq!(s.engine.wait_snd(), 2);
+    s.input(&[ack(0, 10)]);
+    assert_eq!(s.engine.wait_snd(), 1);
+    s.input(&[seg(Command::Wins, 0).una(2)]);
+    assert_eq!(s.engine.wait_snd(), 0);
+}
+
+/// protocol.md 11.1: 64 invalid ACKs before a valid one are an attack.
+#[test]
+fn guessing_is_bounded() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    for guess in 0..63 {
+        s.at(20).input(&[ack(0, 1_000 + guess)]);
+    }
+    assert_eq!(s.engine.fault(), None);
+    s.input(&[ack(0, 5_000)]);
+    assert_eq!(s.engine.fault(), Some(Fault::ForgedAcks));
+}
+
+/// protocol.md 11.1: the offset moves what a forger would have to guess.
+#[test]
+fn time_stamps_are_offset() {
+    let options = EngineOptions {
+        ts_offset: 1_000_000,
+        ..Default::default()
+    };
+    let mut s = Script::with(&fast(), options);
+    s.send(b"x").tick(10).sends(&["PUSH 0 ts=1000010 len=1"]);
+    s.at(30).input(&[ack(0, 10)]);
+    assert_eq!(s.engine.wait_snd(), 1);
+    s.input(&[ack(0, 1_000_010).una(1)]);
+    assert_eq!(s.engine.classic_state().rx_srtt, 20);
+}
+
+/// protocol.md 11.2: an una beyond what was sent is impossible; nothing of the segment counts.
+#[test]
+fn una_beyond_what_was_sent_is_ignored() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.at(20).input(&[ack(0, 10).una(1)]);
+    s.input(&[push(0, b"in").una(2)])
+        .input(&[seg(Command::Wins, 0).una(u32::MAX - 9).wnd(3)]);
+    assert_eq!(s.recv(), Err(crate::RecvError::Empty));
+    let stats = s.engine.stats();
+    assert_eq!((stats.ignored_invalid_una, stats.remote_window), (1, 3));
+}
+
+/// protocol.md 11.2: segments from half the number space ago are not even acknowledged.
+#[test]
+fn ancient_segments_are_not_acknowledged() {
+    let mut s = Script::strict(&fast());
+    s.input(&[push(u32::MAX - 70_000, b"old")])
+        .input(&[push(u32::MAX, b"late")]);
+    s.tick(10).sends(&["ACK 4294967295"]);
+}
+
+/// protocol.md 11.3: a stranger's 25 bytes are worth 75: the ACK and 27 bytes of answer.
+#[test]
+fn answers_before_proof_are_bounded() {
+    let mut s = Script::accepted(&fast());
+    s.at(5).input(&[push(0, b"?")]);
+    s.send(&[1; 5_000])
+        .tick(10)
+        .sends(&["ACK 0 una=1 wnd=127 | PUSH 0 frg=4 ts=10 una=1 len=27 wnd=127"]);
+    // Silence: six more small datagrams at the backed-off time-out, and that is all.
+    let mut later = Vec::new();
+    while let Some(at) = s.deadline().filter(|&at| at < 600_000) {
+        later.extend(s.tick(at).drain());
+    }
+    let pushes = later.iter().filter(|line| line.contains("PUSH 0 frg=4"));
+    assert_eq!((pushes.count(), later.len()), (6, 6));
+    assert!(s.engine.stats().bytes_sent <= 75 + 6 * 100);
+}
+
+/// protocol.md 11.3: the answer arrives although its first transmission was lost, and the proof
+/// opens everything.
+#[test]
+fn proof_opens_the_window() {
+    let mut s = Script::accepted(&fast());
+    s.at(5).input(&[push(0, b"?")]);
+    s.send(&[1; 5_000]).tick(10).drain();
+    // Lost; the time-out's copy gets through.
+    let at = s.deadline().unwrap();
+    s.tick(at)
+        .sends(&["PUSH 0 frg=4 ts=210 una=1 len=27 wnd=127"]);
+    s.at(at + 5).input(&[ack(0, at as u32).una(1)]);
+    s.tick(at + 10).sends(&[
+        "PUSH 1 frg=3 ts=220 una=1 len=1349 wnd=127",
+        "PUSH 2 frg=2 ts=220 una=1 len=1376 wnd=127",
+        "PUSH 3 frg=1 ts=220 una=1 len=1376 wnd=127",
+        "PUSH 4 ts=220 una=1 len=872 wnd=127",
+    ]);
+}
+
+/// protocol.md 11.3: a cut stream keeps its bytes unnumbered.
+#[test]
+fn a_cut_stream_segment_is_no_fragment() {
+    let mut s = Script::accepted(&fast().stream_mode(true));
+    s.at(5).input(&[push(0, b"?")]);
+    s.engine.write(&[1; 500]).unwrap();
+    s.tick(10)
+        .sends(&["ACK 0 una=1 wnd=127 | PUSH 0 ts=10 una=1 len=27 wnd=127"]);
+    s.at(20).input(&[ack(0, 10).una(1)]);
+    s.tick(20).sends(&["PUSH 1 ts=20 una=1 len=473 wnd=127"]);
+}
+
+/// protocol.md 11.3: more is earned by receiving more; the connecting side needs none of it.
+#[test]
+fn the_budget_grows_with_what_is_received() {
+    let mut s = Script::accepted(&fast());
+    s.at(5).input(&[push(0, &[0; 376])]);
+    // 3 * 400 = 1200 bytes: the ACK, 76 bytes that can be repeated, and what else fits.
+    s.send(&[1; 900]).send(&[2; 900]).tick(10);
+    s.sends(&[
+        "ACK 0 una=1 wnd=127 | PUSH 0 frg=1 ts=10 una=1 len=76 wnd=127 | \
+               PUSH 1 ts=10 una=1 len=824 wnd=127",
+    ]);
+    let mut s = Script::strict(&fast());
+    s.send(&[1; 1_376])
+        .tick(10)
+        .sends(&["PUSH 0 ts=10 len=1376"]);
+}
+
+/// protocol.md 11.5: a WINS that reopens the window is repeated until data comes.
+#[test]
+fn reopening_is_repeated() {
+    let mut s = Script::strict(&fast());
+    for sn in 0..128 {
+        s.input(&[push(sn, b"x")]);
+    }
+    s.tick(10).drain();
+    s.recv().unwrap();
+    s.tick(20).sends(&["WINS 0 una=128 wnd=1"]);
+    let mut times = Vec::new();
+    while let Some(at) = s.deadline() {
+        s.tick(at).sends(&["WINS 0 una=128 wnd=1"]);
+        times.push(at);
+    }
+    assert_eq!(times, [210, 410, 610, 810, 1_010]);
+    for _ in 0..2 {
+        s.recv().unwrap();
+    }
+    s.at(1_100).input(&[push(128, b"x")]);
+    s.tick(1_100).drain();
+    assert_eq!(s.deadline(), None);
+}
+
+/// protocol.md 11.5: without a congestion window at most 32 segments leave before the peer spoke.
+#[test]
+fn the_first_flight_is_32_segments() {
+    let mut s = Script::strict(&fast().window_size(256, 256));
+    s.engine.write(&alloc::vec![0; 100 * 1_376]).unwrap();
+    assert_eq!(s.tick(10).drain().len(), 32);
+    s.at(20).input(&[ack(0, 10).una(1).wnd(256)]);
+    assert_eq!(s.tick(20).drain().len(), 68);
+}
+
+/// protocol.md 11.6: a flush sends at most 128 KiB, the rest follows at window / srtt.
+#[test]
+fn bursts_are_bounded() {
+    let mut s = Script::strict(&fast().window_size(2_048, 2_048));
+    s.send(b"x").tick(10).drain();
+    s.at(50).input(&[ack(0, 10).una(1).wnd(2_048)]);
+    s.engine.write(&alloc::vec![0; 1_000 * 1_376]).unwrap();
+    assert_eq!(s.tick(50).drain().len(), 94);
+    // 2048 * 1400 bytes per 40 ms: 71.68 bytes a microsecond.
+    assert_eq!(s.engine.poll_timeout(), Some(Instant::from_micros(50_008)));
+    let mut sent = 94;
+    while sent < 1_000 {
+        let at = s.engine.poll_timeout().unwrap();
+        s.now = at;
+        s.engine.handle_timeout(at);
+        sent += s.drain().len();
+    }
+    let end = s.now.as_micros();
+    // 906 segments at 51.2 a millisecond.
+    assert!((50_000 + 17_600..50_000 + 17_800).contains(&end), "{end}");
+}
+
+/// protocol.md 11.7: a flood of duplicates fills the ACK list only so far.
+#[test]
+fn the_ack_list_is_bounded() {
+    let mut s = Script::strict(&fast());
+    for _ in 0..10_000 {
+        s.input(&[push(0, b"x")]);
+    }
+    let lines = s.tick(10).drain();
+    let acks: usize = lines.iter().map(|line| line.matches("ACK").count()).sum();
+    assert_eq!(acks, 256);
+    assert_eq!(s.engine.stats().ignored_ack_list_full, 10_000 - 256);
+}
+
+/// protocol.md 11.4: bytes held are bounded, and what is next in order still gets in.
+#[test]
+fn held_bytes_are_bounded() {
+    let mut s = Script::strict(&fast());
+    let huge = alloc::vec![7; 60_000];
+    for sn in 1..128 {
+        s.input(&[push(sn, &huge)]);
+    }
+    let stats = s.engine.stats();
+    assert!(stats.unread_bytes <= 128 * 1_500, "{}", stats.unread_bytes);
+    assert_eq!(stats.ignored_no_room, 124);
+    s.input(&[push(0, &huge)]);
+    assert_eq!(s.engine.stats().unread_bytes, 4 * 60_000);
+}

@@ -1,0 +1,105 @@
+//! Steady state allocates nothing: counted, not claimed.
+//!
+//! A binary of its own, because the counter replaces the global allocator.
+
+use std::sync::Arc;
+
+use kcp_engine::{BufferPool, Conv, EngineOptions, FlushPolicy, Instant, KcpConfig, KcpEngine};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+const MSS: usize = 1_376;
+
+/// One side writes, the other reads; every `drop_every`-th datagram of data is lost.
+struct Bulk {
+    sender: KcpEngine,
+    receiver: KcpEngine,
+    wire: Vec<u8>,
+    data: Vec<u8>,
+    buffer: Vec<u8>,
+    now_ms: u64,
+    datagrams: u64,
+    drop_every: u64,
+}
+
+impl Bulk {
+    fn new(config: &KcpConfig, drop_every: u64) -> Self {
+        let pool = Arc::new(BufferPool::new());
+        let engine = || {
+            let options = EngineOptions {
+                pool: Arc::clone(&pool),
+                ..EngineOptions::default()
+            };
+            KcpEngine::new(Conv::new(1), config, options).expect("the presets are valid")
+        };
+        Self {
+            sender: engine(),
+            receiver: engine(),
+            wire: Vec::with_capacity(65_536),
+            data: vec![7; 64 * MSS],
+            buffer: vec![0; 65_536],
+            now_ms: 0,
+            datagrams: 0,
+            drop_every,
+        }
+    }
+
+    /// Moves at least `segments` segments to the reader.
+    fn run(&mut self, segments: usize) {
+        let mut left = segments * MSS;
+        while left > 0 {
+            self.now_ms += 1;
+            left = left.saturating_sub(self.millisecond());
+        }
+    }
+
+    fn millisecond(&mut self) -> usize {
+        let now = Instant::from_millis(self.now_ms);
+        while self.sender.queued_bytes() < 2 * 256 * MSS {
+            self.sender.write(&self.data).expect("nobody has finished");
+        }
+        self.sender.handle_timeout(now);
+        self.receiver.handle_timeout(now);
+        let mut read = 0;
+        while let Some(train) = self.sender.poll_transmit(now, &mut self.wire, 32) {
+            for datagram in self.wire.chunks(train.segment_size) {
+                self.datagrams += 1;
+                if self.drop_every == 0 || !self.datagrams.is_multiple_of(self.drop_every) {
+                    let _ = self.receiver.input(now, datagram);
+                }
+            }
+            self.wire.clear();
+        }
+        while let Ok(n) = self.receiver.read(&mut self.buffer) {
+            read += n;
+        }
+        while let Some(train) = self.receiver.poll_transmit(now, &mut self.wire, 32) {
+            for datagram in self.wire.chunks(train.segment_size) {
+                let _ = self.sender.input(now, datagram);
+            }
+            self.wire.clear();
+        }
+        read
+    }
+}
+
+/// One test, because a process has one profiler.
+#[test]
+fn steady_state_allocates_nothing() {
+    let base = KcpConfig::file_transfer().window_size(256, 256);
+    for (config, drop_every) in [
+        (base.clone().flush_policy(FlushPolicy::Interval), 0),
+        (base.clone(), 0),
+        (base.clone(), 20),
+        (base.stream_mode(false), 33),
+    ] {
+        let mut bulk = Bulk::new(&config, drop_every);
+        bulk.run(20_000);
+        let profiler = dhat::Profiler::builder().testing().build();
+        bulk.run(100_000);
+        let blocks = dhat::HeapStats::get().total_blocks;
+        drop(profiler);
+        assert_eq!(blocks, 0, "{config:?}, every {drop_every}-th datagram lost");
+    }
+}

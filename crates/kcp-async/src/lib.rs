@@ -77,3 +77,8 @@ pub use kcp_engine::{
     IKCP_OVERHEAD, IKCP_RTO_DEF, IKCP_WND_RCV, IKCP_WND_SND, KcpConfig, KcpEngine, KcpHeader,
     KcpSegment, NoDelay,
 };
+
+/// The README's examples, so that they compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -9,7 +9,9 @@ use quinn_udp::{UdpSockRef, UdpSocketState};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::Interest;
 
-use super::{DatagramSocket, RecvMeta, SocketBuffers, SocketError, Transmit};
+#[cfg(unix)]
+use super::SocketError;
+use super::{DatagramSocket, RecvMeta, SocketBuffers, Transmit};
 
 /// A UDP socket on tokio's reactor.
 #[derive(Debug)]
@@ -58,10 +60,14 @@ impl UdpSocket {
     ///
     /// For sockets that talk to one peer: on a listener strangers could fill the error queue.
     pub(crate) fn report_errors(&mut self) {
-        self.reports_errors = self
-            .state
-            .enable_transport_errors(UdpSockRef::from(&self.io))
-            .is_ok();
+        // quinn-udp has this on Unix only.
+        #[cfg(unix)]
+        {
+            self.reports_errors = self
+                .state
+                .enable_transport_errors(UdpSockRef::from(&self.io))
+                .is_ok();
+        }
     }
 
     /// Waits until the reactor knows that the socket can send, so that the first train need not
@@ -169,6 +175,7 @@ impl DatagramSocket for UdpSocket {
         self.state.max_gso_segments().max(1)
     }
 
+    #[cfg(unix)]
     fn take_error(&self) -> Option<SocketError> {
         if !self.has_reports.load(Ordering::Relaxed) {
             return None;

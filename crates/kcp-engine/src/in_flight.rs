@@ -202,8 +202,17 @@ impl InFlightRing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A record of a segment sent once and due again at `at`.
+    pub(crate) fn record_due_at(at: Millis) -> InFlight {
+        InFlight {
+            xmit: 1,
+            resend_at: at,
+            ..VACANT
+        }
+    }
 
     fn record(ts: u32) -> InFlight {
         InFlight {

@@ -17,7 +17,14 @@ struct Entry {
     count: u32,
 }
 
+/// Entries below which stale ones are left to come up by themselves.
+const SWEEP_FROM: usize = 64;
+
 impl Entry {
+    fn sns(self) -> impl Iterator<Item = Sn> {
+        (0..self.count).map(move |i| self.first + i)
+    }
+
     fn is_live(&self, sn: Sn, ring: &InFlightRing) -> bool {
         ring.get(sn)
             .is_some_and(|record| record.resend_at == self.at)
@@ -54,10 +61,17 @@ pub(crate) struct ResendTimers {
 
 impl ResendTimers {
     /// Reminds of `count` segments from `first` on at `at`.
-    pub(crate) fn arm(&mut self, at: Millis, first: Sn, count: u32) {
-        if count > 0 {
-            self.heap.push(Entry { at, first, count });
+    pub(crate) fn arm(&mut self, at: Millis, first: Sn, count: u32, ring: &InFlightRing) {
+        if count == 0 {
+            return;
         }
+        // Each segment in flight has one live entry at most, so more than twice as many means that
+        // half are stale: sweeping costs no more than arming them did.
+        if self.heap.len() >= SWEEP_FROM && self.heap.len() > 2 * ring.outstanding() {
+            self.heap
+                .retain(|entry| entry.sns().any(|sn| entry.is_live(sn, ring)));
+        }
+        self.heap.push(Entry { at, first, count });
     }
 
     /// The earliest deadline of a segment in flight.
@@ -82,8 +96,64 @@ impl ResendTimers {
                 break;
             }
             let entry = PeekMut::pop(top);
-            let sns = (0..entry.count).map(|i| entry.first + i);
-            due.extend(sns.filter(|&sn| entry.is_live(sn, ring)));
+            due.extend(entry.sns().filter(|&sn| entry.is_live(sn, ring)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::in_flight::tests::record_due_at;
+    use crate::time::Instant;
+
+    fn ms(ms: u64) -> Millis {
+        Millis::of(Instant::from_millis(ms))
+    }
+
+    fn ring_due_at(times: &[u64]) -> InFlightRing {
+        let mut ring = InFlightRing::new(Sn::ZERO);
+        for &time in times {
+            ring.push(record_due_at(ms(time)));
+        }
+        ring
+    }
+
+    #[test]
+    fn a_run_shares_an_entry_and_expires_in_order() {
+        let mut ring = ring_due_at(&[10, 10, 10, 7]);
+        let mut timers = ResendTimers::default();
+        timers.arm(ms(10), Sn::ZERO, 3, &ring);
+        timers.arm(ms(7), Sn::new(3), 1, &ring);
+        assert_eq!(timers.earliest(&ring), Some(ms(7)));
+        ring.acknowledge(Sn::new(1));
+        let mut due = Vec::new();
+        timers.expire(ms(9), &ring, &mut due);
+        assert_eq!(due, [Sn::new(3)]);
+        timers.expire(ms(10), &ring, &mut due);
+        assert_eq!(due, [3, 0, 2].map(Sn::new));
+        assert_eq!(timers.earliest(&ring), None);
+    }
+
+    #[test]
+    fn an_entry_of_another_time_is_stale() {
+        let mut ring = ring_due_at(&[10]);
+        let mut timers = ResendTimers::default();
+        timers.arm(ms(10), Sn::ZERO, 1, &ring);
+        ring.get_mut(Sn::ZERO).unwrap().resend_at = ms(30);
+        timers.arm(ms(30), Sn::ZERO, 1, &ring);
+        assert_eq!(timers.earliest(&ring), Some(ms(30)));
+    }
+
+    #[test]
+    fn stale_entries_do_not_pile_up() {
+        let mut ring = InFlightRing::new(Sn::ZERO);
+        let mut timers = ResendTimers::default();
+        for i in 0..10_000 {
+            let sn = ring.push(record_due_at(ms(1_000_000 + i)));
+            timers.arm(ms(1_000_000 + i), sn, 1, &ring);
+            ring.acknowledge(sn);
+        }
+        assert!(timers.heap.len() <= SWEEP_FROM);
     }
 }

@@ -22,6 +22,9 @@ struct Plan {
     fast: bool,
 }
 
+/// The least window that the pacing rate is computed from, in segments per round trip.
+const PACED_SEGMENTS: u32 = 32;
+
 impl KcpEngine {
     /// Flushes now, or once what the last flush decided has been fetched.
     pub(super) fn flush_or_defer(&mut self) {
@@ -54,12 +57,17 @@ impl KcpEngine {
         let window = self.effective_window();
         // Before C's first flush the window is 0, and only a flush opens it.
         let blocked = self.in_flight.span() >= window && self.congestion.window() != 0;
-        if blocked || self.remote_window == 0 || self.paced {
+        if blocked || self.remote_window == 0 || self.is_held_back() {
             return false;
         }
         let allowance = self.proof.allowance(0);
         allowance >= IKCP_OVERHEAD + front.len as usize
             || (self.may_cut_head() && allowance > IKCP_OVERHEAD)
+    }
+
+    /// The last flush left something behind, and its time has not come.
+    fn is_held_back(&self) -> bool {
+        self.paced && self.pacer.next_release() > self.clock.now()
     }
 
     /// protocol.md 7.4, and 11.5 for the time before the peer's window is known.
@@ -74,9 +82,8 @@ impl KcpEngine {
     }
 
     fn refill_pacer(&mut self) {
-        let window = self
-            .effective_window()
-            .min(self.config.send_window_segments());
+        // A closed window must not stop retransmissions, nor a small one slow them down.
+        let window = self.effective_window().max(PACED_SEGMENTS);
         let bytes = u64::from(window) * self.config.mtu_bytes() as u64;
         let rtt = match self.rtt.smoothed_us() {
             Some(us) => Duration::from_micros(us),
@@ -180,7 +187,8 @@ impl KcpEngine {
             self.proof.allowance(plan.bytes) >= size || self.proof.take_extra(plan.bytes + size);
         if !allowed {
             // protocol.md 11.3: only the clock goes on.
-            self.timers.arm(record.resend_at, record.sn, 1);
+            self.timers
+                .arm(record.resend_at, record.sn, 1, &self.in_flight);
             self.store(record);
             return;
         }
@@ -209,7 +217,8 @@ impl KcpEngine {
         record.last_ts = self.clock.wire();
         record.last_sent = self.clock.now();
         self.store(record);
-        self.timers.arm(record.resend_at, record.sn, 1);
+        self.timers
+            .arm(record.resend_at, record.sn, 1, &self.in_flight);
         self.fast.track(
             record.sn,
             record.last_ts,
@@ -233,7 +242,7 @@ impl KcpEngine {
         for &sn in rest {
             match self.in_flight.get(sn) {
                 Some(record) if record.resend_at <= now => {
-                    self.timers.arm(record.resend_at, sn, 1);
+                    self.timers.arm(record.resend_at, sn, 1, &self.in_flight);
                 }
                 Some(_) => self.fast.put_back(sn),
                 None => {}
@@ -284,7 +293,7 @@ impl KcpEngine {
             self.plan_segment(&record, plan);
         }
         let count = self.in_flight.nxt().distance_from(first) as u32;
-        self.timers.arm(resend_at, first, count);
+        self.timers.arm(resend_at, first, count, &self.in_flight);
     }
 
     /// Makes the head segment fit what may be answered (protocol.md 11.3); false: it must wait.

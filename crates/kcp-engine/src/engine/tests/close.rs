@@ -175,12 +175,12 @@ fn a_restarted_stock_server_is_found_out() {
     s.at(40).input(&[ack(0, 10).una(1), ack(1, 10).una(2)]);
     let stale = seg(Command::Wins, 0);
     // An answer to nothing does not count, nor does one that is up to date.
-    s.at(50).input(std::slice::from_ref(&stale));
+    s.at(50).input(core::slice::from_ref(&stale));
     s.engine.keepalive();
     s.at(1_000).sends(&["WASK 0 ts=1000"]);
     s.at(1_030)
-        .input(std::slice::from_ref(&stale))
-        .input(std::slice::from_ref(&stale));
+        .input(core::slice::from_ref(&stale))
+        .input(core::slice::from_ref(&stale));
     assert_eq!(s.engine.fault(), None);
     s.engine.keepalive();
     s.at(2_000).sends(&["WASK 0 ts=2000"]);

@@ -104,6 +104,20 @@ fn a_full_queue_stops_una_and_closes_the_window() {
     assert!(last.ends_with("ACK 128 una=128 wnd=0"), "{last}");
 }
 
+/// protocol.md 4.2: after the window grew, a segment that is held already moves the rest up too.
+#[test]
+fn a_duplicate_moves_up_what_a_larger_window_takes() {
+    let mut s = Script::as_c(&plain());
+    for sn in 0..130 {
+        s.input(&[push(sn, b"x")]);
+    }
+    s.engine.set_windows(32, 200).unwrap();
+    s.input(&[push(127, b"x")]);
+    assert_eq!(s.engine.classic_state().rcv_nxt, 128);
+    s.input(&[push(129, b"x")]);
+    assert_eq!(s.engine.classic_state().rcv_nxt, 130);
+}
+
 /// protocol.md 4.5: making room in a full queue tells the peer at the next flush.
 #[test]
 fn reading_from_a_full_queue_sends_a_wins() {

@@ -136,6 +136,8 @@ impl Receiver {
         let ahead = ahead as usize;
         let occupied = ahead < self.reorder.len() && self.reorder[self.index(sn)].is_some();
         if occupied {
+            // C runs the move of protocol.md 4.2 here too: the window may have grown meanwhile.
+            self.deliver_reordered();
             return Arrival::Duplicate;
         }
         let limit = if ahead == 0 {

@@ -1,0 +1,32 @@
+//! `kcp serve FILE...`: offers files that `kcp recv HOST:PORT` fetches.
+
+use std::path::PathBuf;
+
+use super::Output;
+use super::transfer::{self, Job};
+use crate::error::Failure;
+use crate::net::Transport;
+use crate::signal::Interrupt;
+
+/// What `serve` needs to know.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) address: String,
+    pub(crate) once: bool,
+    pub(crate) transport: Transport,
+    pub(crate) output: Output,
+}
+
+/// Gives every client every file.
+pub(crate) async fn run(options: Options, interrupt: &Interrupt) -> Result<(), Failure> {
+    let job = Job::Push(transfer::prepare(&options.files)?);
+    let Options {
+        address,
+        once,
+        transport,
+        output,
+        ..
+    } = options;
+    transfer::listen(&address, once, job, &transport, &output, interrupt).await
+}

@@ -1,0 +1,217 @@
+//! Sending files.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::report::FileReport;
+use super::session::{End, Session};
+use super::source::Source;
+use crate::copy::{Answer, FileName, Frame, Hash, Outcome, Reason, Sending};
+use crate::error::{Failure, Kind};
+
+/// A file to send.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    path: PathBuf,
+    name: FileName,
+}
+
+/// Checks that the files exist, are regular files, can be read, and have different names that a
+/// receiver will take.
+pub(crate) fn prepare(paths: &[PathBuf]) -> Result<Vec<Outgoing>, Failure> {
+    let mut names: HashMap<FileName, &Path> = HashMap::new();
+    let mut files = Vec::new();
+    for path in paths {
+        let shown = path.display();
+        open(path)?;
+        let name = match FileName::of(path) {
+            Some(Ok(name)) => name,
+            Some(Err(error)) => return Err(Failure::new(Kind::Usage, format!("{shown}: {error}"))),
+            None => {
+                let text = format!("{shown}: a name must be valid Unicode to be sent");
+                return Err(Failure::new(Kind::Usage, text));
+            }
+        };
+        if let Some(other) = names.insert(name.clone(), path) {
+            let text = format!("{} and {shown} would get the same name", other.display());
+            return Err(Failure::new(Kind::Usage, text));
+        }
+        files.push(Outgoing {
+            path: path.clone(),
+            name,
+        });
+    }
+    Ok(files)
+}
+
+/// Sends the files in order. A file that is declined or comes out wrong does not stop the next.
+pub(super) async fn push<R, W>(
+    session: &mut Session<'_, R, W>,
+    files: &[Outgoing],
+    reports: &mut Vec<FileReport>,
+) -> Result<(), End>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    for outgoing in files {
+        let report = push_one(session, outgoing).await?;
+        if !session.context.output.json {
+            session.context.output.console.result(&report.line("sent"));
+        }
+        reports.push(report);
+    }
+    session.send(&Frame::Bye).await
+}
+
+async fn push_one<R, W>(
+    session: &mut Session<'_, R, W>,
+    outgoing: &Outgoing,
+) -> Result<FileReport, End>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let (file, size) = open(&outgoing.path)
+        .map_err(|failure| End::local(failure, "the sender cannot read the file any more"))?;
+    let started = Instant::now();
+    let report = |hash, failure| FileReport {
+        name: outgoing.name.as_str().to_owned(),
+        size,
+        took: started.elapsed(),
+        hash,
+        failure,
+    };
+    let name = outgoing.name.as_str().to_owned();
+    session.send(&Frame::Offer { name, size }).await?;
+    match answer(session, Sending::Offered).await? {
+        Answer::Accepted => {}
+        Answer::Declined { reason, text } => {
+            return Ok(report(None, Some(declined(reason, &text))));
+        }
+        Answer::Verdict { .. } | Answer::Abort { .. } => return Err(out_of_order(session)),
+    }
+    let hash = push_data(session, outgoing, file, size).await?;
+    session.send(&Frame::End { size, hash }).await?;
+    match answer(session, Sending::Ended).await? {
+        Answer::Verdict {
+            outcome,
+            hash: theirs,
+            text,
+        } => Ok(report(Some(hash), judged(outcome, theirs == hash, &text))),
+        _ => Err(out_of_order(session)),
+    }
+}
+
+/// Sends the bytes. Whatever the peer says meanwhile ends the session.
+async fn push_data<R, W>(
+    session: &mut Session<'_, R, W>,
+    outgoing: &Outgoing,
+    file: File,
+    size: u64,
+) -> Result<Hash, End>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let console = &session.context.output.console;
+    let mut meter = console.transfer(outgoing.name.as_str(), size);
+    let mut source = Source::start(file, size);
+    let mut offset = 0;
+    while let Some(bytes) = source.next().await {
+        let end = offset + bytes.len() as u64;
+        session.outbound.queue(&Frame::Data { offset, bytes });
+        let interjection = tokio::select! {
+            flushed = session.outbound.flush() => match flushed {
+                Ok(()) => None,
+                Err(error) => return Err(session.broken(error)),
+            },
+            frame = session.inbound.next() => Some(frame),
+        };
+        if let Some(frame) = interjection {
+            let frame = frame.map_err(|error| session.broken(error))?;
+            return Err(match Sending::Quiet.on_frame(frame) {
+                Ok(Answer::Abort { reason, text }) => session.peer_aborted(reason, &text),
+                Ok(_) => out_of_order(session),
+                Err(violation) => session.violation(&violation),
+            });
+        }
+        offset = end;
+        meter.set(offset);
+    }
+    source.finish().await.map_err(|error| {
+        let failure = Failure::local(outgoing.path.display(), &error);
+        End::local(failure, "the sender could not read the file to its end")
+    })
+}
+
+/// Waits for the answer that is due.
+async fn answer<R, W>(session: &mut Session<'_, R, W>, mut due: Sending) -> Result<Answer, End>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let frame = session.next().await?;
+    match due.on_frame(frame) {
+        Ok(Answer::Abort { reason, text }) => Err(session.peer_aborted(reason, &text)),
+        Ok(answer) => Ok(answer),
+        Err(violation) => Err(session.violation(&violation)),
+    }
+}
+
+fn declined(reason: Reason, text: &str) -> Failure {
+    let what = match reason {
+        Reason::Exists => "the receiver has a file of that name and does not replace it",
+        Reason::UnsafeName => "the receiver does not take files of that name",
+        Reason::TooLarge => "the receiver does not take files of that size",
+        Reason::Local => "the receiver cannot write it",
+        _ => "the receiver declined it",
+    };
+    let detail = if text.is_empty() {
+        String::new()
+    } else {
+        format!(" ({text})")
+    };
+    Failure::new(Kind::Refused, format!("{what}{detail}"))
+}
+
+fn judged(outcome: Outcome, same_hash: bool, text: &str) -> Option<Failure> {
+    match (outcome, same_hash) {
+        (Outcome::Stored, true) => None,
+        (Outcome::NotStored, true) => Some(Failure::new(
+            Kind::Refused,
+            format!("the receiver could not keep it: {text}"),
+        )),
+        (Outcome::Stored | Outcome::NotStored, false) | (Outcome::Mismatch, _) => Some(
+            Failure::new(Kind::Mismatch, "the receiver's hash of the file differs"),
+        ),
+    }
+}
+
+/// `Sending` let something through that this place cannot use: its own rules make that an
+/// impossible case, which ends the session like any other violation.
+fn out_of_order<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(session: &Session<'_, R, W>) -> End {
+    let violation = crate::copy::Violation::Unexpected {
+        got: "an answer",
+        expected: "another",
+    };
+    session.violation(&violation)
+}
+
+/// Opens a regular file and gets its size.
+fn open(path: &Path) -> Result<(File, u64), Failure> {
+    let failed = |error| Failure::local(path.display(), &error);
+    // Asked before opening: opening a pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        let text = format!("{}: not a regular file", path.display());
+        return Err(Failure::new(Kind::Local, text));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    Ok((file, size))
+}

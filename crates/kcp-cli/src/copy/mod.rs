@@ -1,0 +1,76 @@
+//! The file-copy protocol: small frames over any ordered byte stream, sans-IO.
+//!
+//! ```text
+//! connecting side                 listening side
+//!   Hello{version, role}     ->
+//!                            <-   Welcome{version}     (or Abort{reason})
+//! sending side                    receiving side       (either may be the connecting one)
+//!   Offer{name, size}        ->
+//!                            <-   Accept               (or Decline{reason}: next file)
+//!   Data{offset, bytes} ...  ->
+//!   End{size, hash}          ->
+//!                            <-   Verdict{outcome, hash}
+//!   ... more files ...
+//!   Bye                      ->
+//! ```
+//!
+//! Either side may send `Abort{reason, text}` at any time; nothing follows it. The receiver
+//! computes the hash of what it wrote and answers with its own verdict, so "sent" in the
+//! sender's report means "stored under its name at the other end".
+//!
+//! Every length is bounded before anything is allocated for it, and every rule about the
+//! order of frames lives in [`Receiving`] and [`Sending`]: hostile bytes give an error,
+//! never a panic.
+
+mod decoder;
+mod frame;
+mod name;
+mod receiving;
+mod sending;
+
+pub(crate) use decoder::Decoder;
+pub(crate) use frame::{
+    Frame, FrameError, Hash, MAX_DATA, Outcome, Reason, Role, VERSION, printable,
+};
+pub(crate) use name::{FileName, TEMPORARY_PREFIX};
+pub(crate) use receiving::{Received, Receiving};
+pub(crate) use sending::{Answer, Sending};
+
+/// What a peer did that the protocol does not allow. Ends the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A frame that may not come now.
+    Unexpected {
+        got: &'static str,
+        expected: &'static str,
+    },
+    /// A version of this protocol that we do not speak.
+    Version(u16),
+    /// Both sides want to send, or both want to receive.
+    SameRole,
+    /// Data that does not continue the file, or goes beyond its announced size.
+    Offset { got: u64, expected: u64 },
+    /// More or fewer bytes than the offer announced.
+    Size { got: u64, announced: u64 },
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unexpected { got, expected } => write!(f, "got {got} where {expected} was due"),
+            Self::Version(version) => {
+                write!(
+                    f,
+                    "it speaks version {version} of the copy protocol, this is version {VERSION}"
+                )
+            }
+            Self::SameRole => write!(f, "both sides want the same direction"),
+            Self::Offset { got, expected } => {
+                write!(f, "data for offset {got} where {expected} was due")
+            }
+            Self::Size { got, announced } => {
+                write!(f, "{got} bytes where {announced} were announced")
+            }
+        }
+    }
+}

@@ -35,7 +35,10 @@ async fn bulk(addr: &str, config: KcpConfig, len: usize) {
         client.shutdown().await.unwrap();
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
-        assert_eq!(client.close_reason(), Some(ConnectionError::Closed));
+        assert!(matches!(
+            client.close_reason(),
+            None | Some(ConnectionError::Closed)
+        ));
         answer
     });
     let (mut read, mut write) = server.into_split();

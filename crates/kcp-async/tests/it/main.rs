@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may fail")]
 
 mod loopback;
+mod net;
+mod transfer;

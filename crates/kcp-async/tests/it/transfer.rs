@@ -1,0 +1,289 @@
+//! Data arrives whole and in order, whatever the link does, and nobody stalls or overflows.
+
+use kcp_async::{BufferError, EndpointConfig, KcpConfig, KcpError};
+use kcp_netem::{LinkConfig, Loss, Probability};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::net::{CLIENT, Net, Pair, addr, bytes, ms, pair, secs, sleep};
+
+fn bad_link() -> LinkConfig {
+    LinkConfig::new()
+        .delay(ms(25))
+        .loss(Loss::Bernoulli(Probability::percent(10)))
+        .reorder(Probability::percent(5), ms(30))
+        .duplicate(Probability::percent(2))
+        .corrupt(Probability::percent(0))
+}
+
+async fn both_ways(net: &Net, config: KcpConfig, len: usize) {
+    let Pair { client, server, .. } = pair(net, config).await;
+    let data = bytes(len);
+    let run = |mut stream: kcp_async::KcpStream, data: Vec<u8>| async move {
+        let (mut read, mut write) = stream.split();
+        let writing = async {
+            write.write_all(&data).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let mut received = Vec::new();
+        let reading = read.read_to_end(&mut received);
+        let ((), count) = tokio::join!(writing, reading);
+        count.unwrap();
+        received
+    };
+    let answer: Vec<u8> = data.iter().rev().copied().collect();
+    let (at_client, at_server) =
+        tokio::join!(run(client, data.clone()), run(server, answer.clone()));
+    assert!(at_server == data && at_client == answer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_link_loses_nothing_in_stream_mode() {
+    for seed in 0..5 {
+        both_ways(
+            &Net::new(bad_link(), seed),
+            KcpConfig::file_transfer(),
+            500_000,
+        )
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_link_loses_nothing_in_any_preset() {
+    let presets = [
+        KcpConfig::normal(),
+        KcpConfig::fast_mode(),
+        KcpConfig::gaming(),
+    ];
+    for (seed, preset) in presets.into_iter().enumerate() {
+        both_ways(&Net::new(bad_link(), seed as u64), preset, 60_000).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_stay_whole_on_a_bad_link() {
+    for seed in 10..14 {
+        let net = Net::new(bad_link(), seed);
+        let Pair { client, server, .. } = pair(&net, KcpConfig::turbo_mode()).await;
+        let sizes = [1, 1_375, 1_376, 1_377, 5_000, 100_000, 127 * 1_376, 3];
+        let sending = async {
+            for size in sizes {
+                client.send(&bytes(size)).await.unwrap();
+            }
+        };
+        let receiving = async {
+            for size in sizes {
+                assert!(
+                    server.recv_message().await.unwrap() == bytes(size),
+                    "{size} bytes"
+                );
+            }
+        };
+        tokio::join!(sending, receiving);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_sizes_are_refused_and_harm_nothing() {
+    let net = Net::clean();
+    let Pair { client, server, .. } = pair(&net, KcpConfig::turbo_mode()).await;
+    let too_large = vec![0; 127 * 1_376 + 1];
+    let error = client.send(&too_large).await.unwrap_err();
+    let max = 127 * 1_376;
+    assert_eq!(client.max_message_size(), max);
+    let size = max + 1;
+    assert!(
+        matches!(error, KcpError::Buffer(e) if e == BufferError::MessageTooLarge { size, max }),
+        "{error}"
+    );
+    let error = client.send(b"").await.unwrap_err();
+    assert!(matches!(error, KcpError::Buffer(BufferError::EmptyMessage)));
+
+    client.send(b"twelve bytes").await.unwrap();
+    let error = server.recv(&mut [0; 11]).await.unwrap_err();
+    assert!(matches!(
+        error,
+        KcpError::Buffer(BufferError::TooSmall { needed: 12 })
+    ));
+    assert_eq!(server.recv(&mut [0; 12]).await.unwrap(), 12);
+}
+
+/// design D12: a short read leaves the rest of its message to the next `recv`.
+#[tokio::test(start_paused = true)]
+async fn reads_go_across_messages() {
+    let net = Net::clean();
+    let Pair {
+        client, mut server, ..
+    } = pair(&net, KcpConfig::turbo_mode()).await;
+    client.send(b"abc").await.unwrap();
+    client.send(b"defg").await.unwrap();
+    client.send(b"last").await.unwrap();
+    let mut five = [0; 5];
+    server.read_exact(&mut five).await.unwrap();
+    assert_eq!(&five, b"abcde");
+    assert_eq!(server.recv_message().await.unwrap(), b"fg");
+    assert_eq!(server.recv_message().await.unwrap(), b"last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn writers_wait_when_two_windows_are_queued() {
+    let net = Net::clean();
+    let config = EndpointConfig::new(KcpConfig::fast_mode().window_size(16, 128));
+    let Pair {
+        mut client, server, ..
+    } = pair(&net, config.clone()).await;
+    net.cut(CLIENT, crate::net::SERVER, true);
+    let data = bytes(1_000_000);
+    let written = tokio::time::timeout(secs(2), async {
+        let mut written = 0;
+        loop {
+            written += client.write(&data[written..]).await.unwrap();
+            assert!(written < 500_000, "no back-pressure");
+            if written == data.len() {
+                return;
+            }
+        }
+    });
+    assert!(written.await.is_err(), "the writer waits");
+    let queued = client.stats().engine.unacknowledged_bytes;
+    assert_eq!(queued, config.send_queue_bytes());
+    assert_eq!(queued, 2 * 16 * 1_376);
+
+    // The link heals, and so does the writer.
+    net.cut(CLIENT, crate::net::SERVER, false);
+    tokio::time::timeout(secs(20), client.write_all(&data[..100_000]))
+        .await
+        .unwrap()
+        .unwrap();
+    drop(server);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_send_has_sent_nothing_and_a_dropped_recv_has_lost_nothing() {
+    let net = Net::clean();
+    let config = EndpointConfig::new(KcpConfig::fast_mode().window_size(4, 128))
+        .send_queue_limit(Some(4 * 1_376));
+    let Pair { client, server, .. } = pair(&net, config).await;
+    let mut sent = Vec::new();
+    let mut received = Vec::new();
+    for n in 0..400_u32 {
+        let message = vec![n as u8; 1 + (n as usize * 97) % 4_000];
+        // Whether it is in time or dropped, the message went whole or not at all.
+        if tokio::time::timeout(ms(u64::from(n % 7)), client.send(&message))
+            .await
+            .is_ok()
+        {
+            sent.push(message);
+        }
+        let receiving = tokio::time::timeout(ms(u64::from(n % 5)), server.recv_message());
+        if let Ok(message) = receiving.await {
+            received.push(message.unwrap());
+        }
+    }
+    while received.len() < sent.len() {
+        received.push(server.recv_message().await.unwrap());
+    }
+    assert!(
+        sent.len() > 50 && sent.len() < 400,
+        "{} of 400 sent",
+        sent.len()
+    );
+    assert!(received == sent);
+    assert!(
+        tokio::time::timeout(secs(5), server.recv_message())
+            .await
+            .is_err()
+    );
+}
+
+/// The stall of other crates: the reader pauses until the window closes, then goes on. Nothing but
+/// the reader's own announcement gets the sender going again quickly.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_goes_on_without_a_stall() {
+    for policy in [
+        kcp_async::FlushPolicy::Immediate,
+        kcp_async::FlushPolicy::Interval,
+    ] {
+        let net = Net::clean();
+        let config = KcpConfig::turbo_mode()
+            .window_size(128, 128)
+            .flush_policy(policy);
+        let Pair {
+            client, mut server, ..
+        } = pair(&net, config).await;
+        let data = bytes(1_000_000);
+        let copy = data.clone();
+        let mut client = client;
+        let writing = tokio::spawn(async move {
+            client.write_all(&copy).await.unwrap();
+            client.shutdown().await.unwrap();
+        });
+        sleep(secs(3)).await;
+        assert_eq!(
+            server.stats().engine.unread_bytes,
+            128 * 1_376,
+            "the window is closed"
+        );
+        let start = tokio::time::Instant::now();
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).await.unwrap();
+        assert!(received == data);
+        assert!(
+            start.elapsed() < secs(1),
+            "{:?} at {policy:?}",
+            start.elapsed()
+        );
+        writing.await.unwrap();
+    }
+}
+
+/// design D6: a full socket is back-pressure, never loss.
+#[tokio::test(start_paused = true)]
+async fn a_full_socket_delays_and_loses_nothing() {
+    let net = Net::clean();
+    let Pair {
+        client,
+        mut server,
+        client_endpoint,
+        ..
+    } = pair(&net, KcpConfig::file_transfer()).await;
+    let mut client = client;
+    let data = bytes(600_000);
+    let copy = data.clone();
+    let writing = tokio::spawn(async move {
+        client.write_all(&copy).await.unwrap();
+        client.shutdown().await.unwrap();
+        client
+    });
+    let gate = net.clone();
+    let flapping = tokio::spawn(async move {
+        for n in 0..200 {
+            gate.set_full(addr(CLIENT), n % 2 == 0);
+            sleep(ms(3)).await;
+        }
+    });
+    let mut received = Vec::new();
+    server.read_to_end(&mut received).await.unwrap();
+    assert!(received == data);
+    flapping.await.unwrap();
+    let client = writing.await.unwrap();
+    let stats = client_endpoint.stats();
+    assert!(stats.socket_full > 0, "the test filled the socket");
+    assert_eq!(
+        client.stats().engine.resends(),
+        0,
+        "nothing was lost: {stats:?}"
+    );
+    assert_eq!(stats.send_errors, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_sends_and_does_nothing() {
+    let net = Net::clean();
+    let pair = pair(&net, KcpConfig::turbo_mode()).await;
+    sleep(secs(2)).await;
+    net.take_sent();
+    sleep(secs(300)).await;
+    assert!(net.take_sent().is_empty());
+    assert_eq!(pair.client.close_reason(), None);
+}

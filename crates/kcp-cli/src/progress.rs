@@ -80,7 +80,7 @@ impl Console {
     /// A meter for a transfer of `total` bytes.
     pub(crate) fn transfer(&self, label: &str, total: u64) -> Meter {
         const BYTES: &str = "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta}";
-        self.meter(label, total, BYTES)
+        self.meter(&shortened(label), total, BYTES)
     }
 
     /// A meter for a phase of `total` steps, which says what it is told.
@@ -177,6 +177,19 @@ impl Drop for Meter {
     }
 }
 
+/// A long file name leaves room for the numbers beside it.
+fn shortened(label: &str) -> String {
+    const LONGEST: usize = 30;
+    if label.chars().count() <= LONGEST {
+        return label.to_owned();
+    }
+    label
+        .chars()
+        .take(LONGEST - 3)
+        .chain("...".chars())
+        .collect()
+}
+
 /// Often enough to see that it lives, seldom enough for a log file.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
@@ -191,6 +204,15 @@ mod tests {
         meter.started = Instant::now() - Duration::from_secs(10);
         meter.set(50 << 20);
         assert_eq!(meter.line(), "50.0 MiB of 100 MiB, 5.00 MiB/s, 10 s left");
+    }
+
+    #[test]
+    fn long_labels_are_cut() {
+        assert_eq!(shortened(&"x".repeat(30)), "x".repeat(30));
+        assert_eq!(
+            shortened(&"\u{fc}".repeat(31)),
+            format!("{}...", "\u{fc}".repeat(27))
+        );
     }
 
     #[test]

@@ -25,6 +25,12 @@ impl Interrupt {
         Self(raised)
     }
 
+    /// A signal that a test raises.
+    #[cfg(test)]
+    pub(crate) const fn of(raised: watch::Receiver<bool>) -> Self {
+        Self(raised)
+    }
+
     /// Waits for the first signal. Cancel safe.
     pub(crate) async fn raised(&self) {
         let mut signal = self.0.clone();

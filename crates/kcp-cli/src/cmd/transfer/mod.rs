@@ -14,3 +14,6 @@ pub(crate) use pull::PullOptions;
 pub(crate) use push::prepare;
 pub(crate) use session::{Context, Job, Side, session};
 pub(crate) use store::remove_temporary_files;
+
+#[cfg(test)]
+mod tests;

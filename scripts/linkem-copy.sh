@@ -74,7 +74,7 @@ for variant in "${variants[@]}"; do
     # shellcheck disable=SC2016  # the inner shells expand these
     "$linkem" run "${link[@]}" --timeout "$limit" --linger 10s --stats "$work/stats-$variant.json" \
         --wait-port udp:29900 \
-        --a '"$KCP" recv --listen "$LINKEM_A:29900" --into "$INTO" $EXTRA' \
+        --a '"$KCP" recv --once --listen "$LINKEM_A:29900" --into "$INTO" $EXTRA' \
         --b '"$KCP" send "$PAYLOAD" "$LINKEM_A:29900" $EXTRA' || status=$?
     ended=$(date +%s.%N)
 

@@ -38,8 +38,10 @@ pub(crate) struct Session {
     pub(crate) engine: KcpEngine,
     pub(crate) life: Lifetime,
     pub(crate) readers: Wakers,
-    /// Tasks that wait for room, and those that wait for the end of a shutdown.
+    /// Tasks that wait for room in the queue.
     pub(crate) writers: Wakers,
+    /// Tasks that wait for the end of a shutdown.
+    pub(crate) closers: Wakers,
     /// Queued bytes below which writers are woken.
     wake_writers_below: usize,
     /// The local address to answer from.
@@ -97,6 +99,7 @@ impl Session {
             life,
             readers: Wakers::default(),
             writers: Wakers::default(),
+            closers: Wakers::default(),
             // A quarter of the queue at a time: a wake-up for each acknowledged segment would
             // make the writer hand over segment by segment.
             wake_writers_below: queue_limit - queue_limit / 4,
@@ -171,14 +174,18 @@ impl Session {
         self.unsent = None;
         self.readers.move_to(wake);
         self.writers.move_to(wake);
+        self.closers.move_to(wake);
     }
 
     fn wake_the_concerned(&mut self, wake: &mut WakeList) {
         if self.engine.has_readable() {
             self.readers.move_to(wake);
         }
-        if self.engine.queued_bytes() < self.wake_writers_below || self.life.shutdown_is_over() {
+        if self.engine.queued_bytes() < self.wake_writers_below {
             self.writers.move_to(wake);
+        }
+        if self.life.shutdown_is_over() {
+            self.closers.move_to(wake);
         }
     }
 

@@ -149,7 +149,7 @@ impl StreamHandle {
             }
             Shutdown::GaveUp => Poll::Ready(Err(TimeoutError::Linger.into())),
             Shutdown::NotAsked | Shutdown::Waiting => {
-                session.writers.register(cx.waker());
+                session.closers.register(cx.waker());
                 self.after_writing(session);
                 Poll::Pending
             }

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may fail")]
 
+mod api;
+mod close;
+mod gate;
+mod lifetime;
 mod loopback;
 mod net;
 mod transfer;

@@ -119,6 +119,18 @@ impl Net {
         }
     }
 
+    /// Sends from an address that is somebody else's.
+    pub(crate) fn spoof(&self, from: &str) -> impl Fn(SocketAddr, &[u8]) + use<> {
+        let (state, changed) = (Arc::clone(&self.state), Arc::clone(&self.changed));
+        let from = from.parse().unwrap();
+        move |to, datagram| {
+            let mut state = state.lock().unwrap();
+            let now = state.now();
+            state.network.push(now, &from, &to, datagram.to_vec());
+            changed.notify_one();
+        }
+    }
+
     /// Whether this socket says that it is full.
     pub(crate) fn set_full(&self, addr: SocketAddr, full: bool) {
         let mut state = self.state.lock().unwrap();

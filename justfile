@@ -23,6 +23,10 @@ cross-check:
 size-limits:
     scripts/size-limits.sh
 
+# sections of the specification and who cites them
+spec-citations:
+    scripts/spec-citations.sh
+
 # real peers
 interop:
     scripts/interop.sh

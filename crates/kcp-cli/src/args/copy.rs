@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::protocol::ProtocolArgs;
+use super::protocol::{COPY, ProtocolArgs};
 use super::values;
 use super::{DEFAULT_LISTEN, OutputArgs};
 use crate::cmd::recv::Source;
 use crate::cmd::transfer::PullOptions;
 use crate::cmd::{recv, send, serve};
 use crate::error::Failure;
-use crate::preset::Preset;
 
 /// Send files to a `kcp recv`.
 ///
@@ -91,7 +90,7 @@ impl SendArgs {
         Ok(send::Options {
             files: self.files,
             peer: self.peer,
-            transport: self.protocol.into_transport(Preset::FileTransfer)?,
+            transport: self.protocol.into_transport(COPY)?,
             output: self.output.into_output(),
         })
     }
@@ -113,7 +112,7 @@ impl RecvArgs {
                 force: self.force,
                 max_size: self.max_size,
             },
-            transport: self.protocol.into_transport(Preset::FileTransfer)?,
+            transport: self.protocol.into_transport(COPY)?,
             output: self.output.into_output(),
         })
     }
@@ -125,7 +124,7 @@ impl ServeArgs {
             files: self.files,
             address: self.listen,
             once: self.once,
-            transport: self.protocol.into_transport(Preset::FileTransfer)?,
+            transport: self.protocol.into_transport(COPY)?,
             output: self.output.into_output(),
         })
     }

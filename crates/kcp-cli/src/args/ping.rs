@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::protocol::ProtocolArgs;
+use super::protocol::{ProtocolArgs, ROUND_TRIPS};
 use super::values;
 use super::{DEFAULT_LISTEN, OutputArgs};
 use crate::cmd::{echo, ping};
 use crate::error::{Failure, Kind};
-use crate::preset::Preset;
 
 /// Measure round trips over KCP to a `kcp echo`, or to any KCP server that echoes.
 ///
@@ -63,7 +62,7 @@ impl PingArgs {
             interval: self.every,
             size: self.size as usize,
             timeout: self.timeout,
-            transport: self.protocol.into_transport(Preset::TurboMode)?,
+            transport: self.protocol.into_transport(ROUND_TRIPS)?,
             output: self.output.into_output(),
         })
     }
@@ -73,7 +72,7 @@ impl EchoArgs {
     pub(super) fn into_options(self) -> Result<echo::Options, Failure> {
         Ok(echo::Options {
             address: self.listen,
-            transport: self.protocol.into_transport(Preset::TurboMode)?,
+            transport: self.protocol.into_transport(ROUND_TRIPS)?,
             output: self.output.into_output(),
         })
     }

@@ -70,8 +70,14 @@ pub(super) struct ProtocolArgs {
     #[arg(long, value_name = "TIME", value_parser = values::seconds_or_off, default_value = "10m", help_heading = "Times and sockets")]
     idle_timeout: Limit,
     /// Ask a silent peer for a sign of life after this long, or off
-    #[arg(long, value_name = "TIME", value_parser = values::seconds_or_off, default_value = "5s", help_heading = "Times and sockets")]
-    keepalive: Limit,
+    /// [default: 1s for copies, 5s for ping and echo]
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = values::seconds_or_off,
+        help_heading = "Times and sockets"
+    )]
+    keepalive: Option<Limit>,
     /// How long a close waits for the peer to acknowledge everything
     #[arg(long, value_name = "TIME", value_parser = values::seconds, default_value = "5s", help_heading = "Times and sockets")]
     linger: Duration,
@@ -89,10 +95,27 @@ enum FlushArg {
     Immediate,
 }
 
+/// What applies where no flag says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    preset: Preset,
+    keepalive: Duration,
+}
+
+/// Copies probe early, so that a receiver soon learns of a sender that is gone.
+pub(super) const COPY: Defaults = Defaults {
+    preset: Preset::FileTransfer,
+    keepalive: Duration::from_secs(1),
+};
+pub(super) const ROUND_TRIPS: Defaults = Defaults {
+    preset: Preset::TurboMode,
+    keepalive: Duration::from_secs(5),
+};
+
 impl ProtocolArgs {
-    /// The transport these flags describe; `default` applies when no preset is named.
-    pub(super) fn into_transport(self, default: Preset) -> Result<Transport, Failure> {
-        let preset = self.preset.unwrap_or(default);
+    /// The transport these flags describe.
+    pub(super) fn into_transport(self, defaults: Defaults) -> Result<Transport, Failure> {
+        let preset = self.preset.unwrap_or(defaults.preset);
         let protocol = self.apply(preset.config());
         let message_mode = !protocol.is_stream_mode();
         let sockbuf = size(self.sockbuf)?;
@@ -100,7 +123,10 @@ impl ProtocolArgs {
             .connect_timeout(Some(self.connect_timeout))
             .dead_peer_timeout(self.dead_peer_timeout.0)
             .idle_timeout(self.idle_timeout.0)
-            .keepalive(self.keepalive.0)
+            .keepalive(
+                self.keepalive
+                    .map_or(Some(defaults.keepalive), |limit| limit.0),
+            )
             .linger(self.linger)
             .send_buffer(sockbuf)
             .recv_buffer(sockbuf);

@@ -21,7 +21,9 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options, interrupt: &Interrupt) -> Result<(), Failure> {
     // Before the peer is bothered: a typing error should not cost it a session.
     let job = Job::Push(transfer::prepare(&options.files)?);
-    let mut stream = net::connect(&options.peer, &options.transport).await?;
+    // The endpoint stays until the session is over, for a peer that has to be told of an abort.
+    let (_endpoint, mut stream) =
+        net::connect_from_endpoint(&options.peer, &options.transport).await?;
     let context = Context::new(options.peer, &options.transport, &options.output, interrupt);
     let report = transfer::session(&mut stream, Side::Connecting, &job, &context).await;
     report.show(&options.output);

@@ -23,7 +23,9 @@ impl Slow {
         let scratch = Scratch::new();
         let (file, _) = scratch.file("file", 20_000_000);
         let into = scratch.directory("into");
-        let (mut receiver, address) = listen(&["recv", "--once", "--into", &into]);
+        let quick = ["--dead-peer-timeout", "1s"];
+        let (mut receiver, address) =
+            listen(&[&["recv", "--once", "--into", &into][..], &quick].concat());
         let link = LinkConfig::new()
             .delay(Duration::from_millis(5))
             .bottleneck(Bitrate::mbit(8), Queue::Time(Duration::from_millis(100)));
@@ -58,6 +60,16 @@ fn a_killed_receiver_leaves_no_file_under_its_name() {
     let sender = slow.sender.finish().expect_code(4);
     assert!(sender.stderr.contains("lost "), "{sender:?}");
     assert!(!names(&slow.into).contains(&"file".to_owned()));
+    drop(slow.scratch);
+}
+
+#[test]
+fn a_receiver_notices_a_killed_sender() {
+    let mut slow = Slow::start();
+    slow.sender.kill();
+    let receiver = slow.receiver.finish().expect_code(4);
+    assert!(receiver.stderr.contains("lost "), "{receiver:?}");
+    assert!(names(&slow.into).is_empty());
     drop(slow.scratch);
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kcp_async::KcpStream;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::link::{Inbound, LinkError, Outbound};
 use super::pull::{PullOptions, Puller};
@@ -73,17 +73,24 @@ pub(crate) async fn session(
     context: &Context,
 ) -> SessionReport {
     let (reader, writer) = stream.split();
-    converse(reader, writer, side, job, context).await
+    let (report, told) = converse(reader, writer, side, job, context).await;
+    if !told {
+        // The Abort waits behind more data than the link carries in this time. Now it goes
+        // unsaid; instead the peer's next sign-of-life probe is answered with "no such session".
+        stream.abort();
+        sleep(UNTIL_ASKED).await;
+    }
+    report
 }
 
-/// [`session`] over any two halves.
+/// [`session`] over any two halves. False: the peer does not know yet that it is over.
 pub(super) async fn converse<R, W>(
     reader: R,
     writer: W,
     side: Side,
     job: &Job,
     context: &Context,
-) -> SessionReport
+) -> (SessionReport, bool)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -104,8 +111,8 @@ where
         Ok(()) => session.work(job, &mut files).await,
         Err(failure) => Err(failure),
     };
-    session.farewell(&result).await;
-    SessionReport {
+    let told = session.farewell(&result).await;
+    let report = SessionReport {
         peer: context.peer.clone(),
         verb: if role == Role::Sender {
             "sent"
@@ -115,7 +122,8 @@ where
         greeted: session.answered,
         files,
         failure: result.err().map(|end| end.failure),
-    }
+    };
+    (report, told)
 }
 
 /// What ended a session early, and whether the peer still has to be told.
@@ -235,30 +243,27 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         }
     }
 
-    /// Tells the peer what it does not know yet, and closes our half.
-    async fn farewell(&mut self, result: &Result<(), End>) {
+    /// Tells the peer what it does not know yet, and closes our half. False if it has not heard.
+    async fn farewell(&mut self, result: &Result<(), End>) -> bool {
+        let Err(end) = result else {
+            // The verdicts are in: whether the last acknowledgement arrives changes nothing.
+            let _ = timeout(FAREWELL, self.outbound.shutdown()).await;
+            return true;
+        };
+        let Some((reason, text)) = &end.tell else {
+            return true;
+        };
+        let abort = Frame::Abort {
+            reason: *reason,
+            text: text.clone(),
+        };
         let closing = async {
-            if let Err(end) = result {
-                let Some((reason, text)) = &end.tell else {
-                    return;
-                };
-                let abort = Frame::Abort {
-                    reason: *reason,
-                    text: text.clone(),
-                };
-                if self.outbound.send(&abort).await.is_err() {
-                    return;
-                }
+            // A stream that is broken has nobody at its other end.
+            if self.outbound.send(&abort).await.is_ok() {
+                let _ = self.outbound.shutdown().await;
             }
-            // Whether the last acknowledgement arrived changes nothing any more.
-            let _ = self.outbound.shutdown().await;
         };
-        let limit = if result.is_ok() {
-            FAREWELL
-        } else {
-            SHORT_FAREWELL
-        };
-        let _ = timeout(limit, closing).await;
+        timeout(SHORT_FAREWELL, closing).await.is_ok()
     }
 
     /// The next frame, or the end of the session.
@@ -331,4 +336,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
 /// The last acknowledgement of a good session: `--linger` normally ends it earlier.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// After a failure or Ctrl-C: long enough for a bad link, short for someone at a terminal.
-const SHORT_FAREWELL: Duration = Duration::from_secs(2);
+const SHORT_FAREWELL: Duration = Duration::from_secs(1);
+/// A receiver probes after a second of silence (`--keepalive`); its probe needs some time, too.
+const UNTIL_ASKED: Duration = Duration::from_millis(1500);

@@ -106,7 +106,8 @@ where
         inbound: Inbound::new(far_reader),
         outbound: Outbound::new(far_writer),
     };
-    let (report, ()) = tokio::join!(converse(reader, writer, side, &job, &context), script(peer));
+    let ((report, _), ()) =
+        tokio::join!(converse(reader, writer, side, &job, &context), script(peer));
     report
 }
 

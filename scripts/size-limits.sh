@@ -34,10 +34,10 @@ else
     if [ "$median" -gt "$max_median" ]; then fail "median $median lines"; fi
 fi
 
-# `unsafe_code` is the lint's name; comments may speak of unsafe code.
+# The lints forbid it too; this finds what a lint exception would let through. Words in comments and texts are no code.
 while IFS= read -r file; do
     case "$file" in interop/oracle/*) continue ;; esac
-    if hits=$(grep -nE '\bunsafe\b' "$file" | grep -vE '^[0-9]+:[[:space:]]*//'); then
+    if hits=$(grep -nE '\bunsafe[[:space:]]+(\{|fn|impl|trait|extern)|\bunsafe\(|allow\([^)]*unsafe_code' "$file" | grep -vE '^[0-9]+:[[:space:]]*//'); then
         fail "unsafe in $file, lines $(cut -d: -f1 <<<"$hits" | tr '\n' ' ')"
     fi
 done < <(list '*.rs')

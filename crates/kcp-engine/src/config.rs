@@ -93,13 +93,12 @@ impl KcpConfig {
         }
     }
 
-    /// Low latency that still backs off: nodelay 1, 8 ms, fast resend after 2, classic congestion
+    /// Low latency that still backs off: nodelay 0, 8 ms, fast resend after 2, classic congestion
     /// window, windows 128/128, mtu 1400, message mode, [`FlushPolicy::Immediate`].
     ///
     /// The classic congestion window carries only tens of KiB/s at 5 % loss.
     pub const fn fast_mode() -> Self {
         Self {
-            nodelay: NoDelay::Fast,
             interval: Duration::from_millis(8),
             fast_resend: 2,
             send_window: 128,
@@ -113,6 +112,7 @@ impl KcpConfig {
     /// mtu 1400, message mode, [`FlushPolicy::Immediate`].
     pub const fn turbo_mode() -> Self {
         Self {
+            nodelay: NoDelay::Fast,
             interval: Duration::from_millis(4),
             congestion_window: false,
             send_window: 256,
@@ -135,13 +135,18 @@ impl KcpConfig {
         }
     }
 
-    /// Bulk over long, lossy paths: nodelay 1, 10 ms, fast resend after 2, no congestion window,
-    /// windows 2048/2048, mtu 1400, stream mode, [`FlushPolicy::Immediate`].
+    /// Bulk over long, lossy paths: nodelay 0, 10 ms, fast resend after 2, no congestion window,
+    /// windows 1024/1024, mtu 1400, stream mode, [`FlushPolicy::Immediate`].
+    ///
+    /// Nothing but the window limits what is in flight. 1024 segments fill 100 Mbit/s at 110 ms;
+    /// on a slower path a smaller window loses less in the path's queue, on a longer one a larger
+    /// one is faster.
     pub const fn file_transfer() -> Self {
         Self {
+            nodelay: NoDelay::Off,
             interval: Duration::from_millis(10),
-            send_window: 2_048,
-            receive_window: 2_048,
+            send_window: 1_024,
+            receive_window: 1_024,
             stream_mode: true,
             ..Self::turbo_mode()
         }
@@ -404,7 +409,7 @@ mod tests {
             ),
             (
                 KcpConfig::fast_mode(),
-                1,
+                0,
                 8,
                 2,
                 true,
@@ -437,11 +442,11 @@ mod tests {
             ),
             (
                 KcpConfig::file_transfer(),
-                1,
+                0,
                 10,
                 2,
                 false,
-                (2_048, 2_048),
+                (1_024, 1_024),
                 1_400,
                 true,
                 FlushPolicy::Immediate,

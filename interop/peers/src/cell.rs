@@ -18,6 +18,10 @@ const SECOND_BYTES: usize = 1 << 20;
 /// How long nothing is done, so that whatever a closed session still sends can arrive. A
 /// retransmission of ours would come within a few RTOs of at most 100 ms here.
 const QUIET: Duration = Duration::from_millis(400);
+/// The linger time of a stream, 5 s, and some.
+const LINGER: Duration = Duration::from_secs(6);
+/// How often a program that lingers is asked.
+const POLL: Duration = Duration::from_millis(20);
 /// A cell over a clean link is over by then.
 const CLEAN_DEADLINE: Duration = Duration::from_secs(30);
 /// A cell over a bad link is over by then.
@@ -156,57 +160,41 @@ impl Cell {
         let started = Instant::now();
         self.session(running, 1, BYTES, deadline).await?;
         let transfer = started.elapsed();
+        let close = self.end(running, 1, "close", deadline).await?;
+        self.session(running, 2, SECOND_BYTES, deadline).await?;
+        self.end(running, 2, "drop", deadline).await?;
+        Ok(Passed { transfer, close })
+    }
 
-        // We close first. The peer knows no close: to it we have gone silent.
+    /// Ends session `number` on our side, then on the peer's, and checks that nobody made
+    /// another one. Returns how long our end took.
+    async fn end(
+        &self,
+        running: &mut Running,
+        number: usize,
+        how: &str,
+        deadline: Instant,
+    ) -> Result<Duration, Failure> {
+        // We go first. The peer knows no close: to it we have gone silent.
         let started = Instant::now();
-        running
-            .ours(self.role)
-            .ask("close", "closed", deadline)
-            .await?;
-        let close = started.elapsed();
+        let ours = running.ours(self.role);
+        ours.ask(how, "closed", deadline).await?;
+        let took = started.elapsed();
+        ours.settles(number, 0, deadline).await?;
         sleep(QUIET).await;
-        running
-            .peer(self.role)
-            .sessions("still holds its session", 1, Some(1), deadline)
-            .await?;
-        running
-            .ours(self.role)
-            .sessions("has closed its session", 1, Some(0), deadline)
+        let peer = running.peer(self.role);
+        peer.sessions("after we have gone", number, 1, deadline)
             .await?;
 
         // From here on any datagram of ours would open a ghost at a stock server.
-        running
-            .peer(self.role)
-            .ask("close", "closed", deadline)
-            .await?;
+        peer.ask("close", "closed", deadline).await?;
         sleep(QUIET).await;
-        running
-            .peer(self.role)
-            .sessions("has no ghost", 1, Some(0), deadline)
+        peer.sessions("after its own close", number, 0, deadline)
             .await?;
-        running
-            .ours(self.role)
-            .sessions("has no ghost", 1, Some(0), deadline)
+        let ours = running.ours(self.role);
+        ours.sessions("after the peer's close", number, 0, deadline)
             .await?;
-
-        self.session(running, 2, SECOND_BYTES, deadline).await?;
-        running
-            .peer(self.role)
-            .sessions("after a second session", 2, None, deadline)
-            .await?;
-        running
-            .ours(self.role)
-            .sessions("after a second session", 2, None, deadline)
-            .await?;
-        running
-            .ours(self.role)
-            .ask("close", "closed", deadline)
-            .await?;
-        running
-            .peer(self.role)
-            .ask("close", "closed", deadline)
-            .await?;
-        Ok(Passed { transfer, close })
+        Ok(took)
     }
 
     /// One session until both sides have confirmed.
@@ -290,21 +278,33 @@ impl Child {
     async fn sessions(
         &mut self,
         when: &str,
-        created: usize,
-        live: Option<usize>,
+        made: usize,
+        live: usize,
         deadline: Instant,
     ) -> Result<(), Failure> {
         let counts = self.ask("sessions", "sessions", deadline).await?;
-        let mut words = counts.split(' ').map(str::parse::<usize>);
-        let (Some(Ok(had)), Some(Ok(has))) = (words.next(), words.next()) else {
-            return Err(Failure(format!("sessions? {counts}")));
-        };
-        if had == created && live.is_none_or(|live| live == has) {
+        if counts == format!("{made} {live}") {
             return Ok(());
         }
-        let expected = live.map_or_else(|| "any".to_owned(), |live| live.to_string());
         Err(self.failure(format!(
-            "{when}: {had} sessions made, {has} live; expected {created} and {expected}"
+            "{when}: sessions made and live {counts}, expected {made} {live}"
         )))
+    }
+
+    /// Waits until the program has had and has so many sessions: a dropped one lingers until
+    /// its last data is acknowledged.
+    async fn settles(
+        &mut self,
+        made: usize,
+        live: usize,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let patience = Instant::now() + LINGER;
+        loop {
+            match self.sessions("after its end", made, live, deadline).await {
+                Err(_) if Instant::now() < patience => sleep(POLL).await,
+                result => return result,
+            }
+        }
     }
 }

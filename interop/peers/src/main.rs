@@ -35,8 +35,8 @@ peers: KCP-Rust against other implementations of KCP, over loopback UDP
   --ours PEER   another implementation in our place, to check the peers themselves, or
                 `engine`: ours without kcp-async, under the pump of the C core
 
-Exit codes: 0 all cells ok; 1 a cell failed, or nothing ran, or, with KCP_INTEROP=require
-in the environment, a peer was missing; 2 bad arguments.
+Exit codes: 0 no cell failed; 1 a cell failed, or, with KCP_INTEROP=require in the
+environment, a peer was missing; 2 bad arguments.
 ";
 
 fn main() -> ExitCode {

@@ -112,7 +112,8 @@ async fn commands<K: Kind>(settings: Settings) -> io::Result<()> {
                         let pipe = K::connect(settings.mode, server, conv).await?;
                         program.add(pipe, Side::Client { bytes });
                     }
-                    ["close"] => program.close().await,
+                    ["close"] => program.end(End::Close).await,
+                    ["drop"] => program.end(End::Drop).await,
                     ["sessions"] => {
                         let live = listener.as_ref().and_then(K::live).unwrap_or(program.sessions.len());
                         event(format_args!("sessions {} {live}", program.created));
@@ -151,8 +152,17 @@ struct Program {
     created: usize,
 }
 
+/// How a session ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By [`Pipe::close`].
+    Close,
+    /// The value is dropped, as in a program that forgot to close.
+    Drop,
+}
+
 struct Session {
-    close: oneshot::Sender<()>,
+    end: oneshot::Sender<End>,
     stats: mpsc::Sender<oneshot::Sender<String>>,
     task: JoinHandle<()>,
 }
@@ -162,19 +172,19 @@ impl Program {
     fn add<P: Pipe>(&mut self, pipe: P, side: Side) -> usize {
         self.created += 1;
         let number = self.created;
-        let (close, closed) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
         let (stats, asked) = mpsc::channel(1);
         let exchange = self.exchange.clone();
-        let task = spawn_local(drive(pipe, exchange, side, number, closed, asked));
-        self.sessions.push(Session { close, stats, task });
+        let task = spawn_local(drive(pipe, exchange, side, number, ended, asked));
+        self.sessions.push(Session { end, stats, task });
         number
     }
 
-    /// Closes every session and waits until that is done.
-    async fn close(&mut self) {
+    /// Ends every session and waits until that is done.
+    async fn end(&mut self, how: End) {
         for session in self.sessions.drain(..) {
             // A session whose task has ended has nothing left to close.
-            let _ = session.close.send(());
+            let _ = session.end.send(how);
             if let Err(error) = session.task.await {
                 event(format_args!("failed 0 {error}"));
             }
@@ -200,11 +210,11 @@ async fn drive<P: Pipe>(
     exchange: Rc<Exchange>,
     side: Side,
     number: usize,
-    mut closed: oneshot::Receiver<()>,
+    mut ended: oneshot::Receiver<End>,
     mut asked: mpsc::Receiver<oneshot::Sender<String>>,
 ) {
     let mut running = true;
-    loop {
+    let how = loop {
         // Statistics are asked for when a cell has failed: the exchange is given up then.
         tokio::select! {
             result = exchange.run(&mut pipe, side), if running => {
@@ -214,15 +224,18 @@ async fn drive<P: Pipe>(
                     Err(error) => event(format_args!("failed {number} {error}")),
                 }
             }
-            _ = &mut closed => break,
+            // A program that ends drops its sessions.
+            how = &mut ended => break how.unwrap_or(End::Drop),
             Some(reply) = asked.recv() => {
                 running = false;
                 // The asker may have given up.
                 let _ = reply.send(pipe.stats().await);
             }
         }
-    }
-    if let Err(error) = pipe.close().await {
+    };
+    if how == End::Close
+        && let Err(error) = pipe.close().await
+    {
         event(format_args!("failed {number} close: {error}"));
     }
 }

@@ -1,5 +1,7 @@
 //! Asking for the peer's window and telling ours (`docs/protocol.md` 7.3, 11.5, 12.6).
 
+use core::time::Duration;
+
 use crate::seq::{Sn, WireTs};
 use crate::time::{Instant, Millis};
 
@@ -27,6 +29,7 @@ pub(crate) struct Probe {
     pub(crate) at: Millis,
     reopened: Option<Reopened>,
     asked: [Option<WireTs>; REMEMBERED_ASKS],
+    last_asked: Option<Instant>,
     /// When the oldest WASK without any sign of life since was sent.
     unanswered_since: Option<Instant>,
     ghost: GhostWatch,
@@ -102,8 +105,16 @@ impl Probe {
     pub(crate) fn on_asked(&mut self, now: Instant, ts: WireTs) {
         self.asked.rotate_right(1);
         self.asked[0] = Some(ts);
+        self.last_asked = Some(now);
         self.unanswered_since.get_or_insert(now);
         self.ghost.asked_at.get_or_insert(now);
+    }
+
+    /// Whether a silent peer may be asked again. Once per RTO and not with every retransmission:
+    /// an answer must find its WASK among the remembered ones (protocol.md 12.4).
+    pub(crate) fn may_press(&self, now: Instant, rto: Duration) -> bool {
+        self.last_asked
+            .is_none_or(|asked| now.saturating_since(asked) >= rto)
     }
 
     /// Whether a RST with this time stamp answers a WASK of ours.
@@ -150,5 +161,21 @@ impl Probe {
     /// An acknowledgement up to date arrived: no ghost.
     pub(crate) const fn on_current_una(&mut self) {
         self.ghost.stale_answer_at = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// protocol.md 12.4
+    #[test]
+    fn a_silent_peer_is_asked_once_per_rto() {
+        let mut probe = Probe::default();
+        let rto = Duration::from_millis(200);
+        assert!(probe.may_press(Instant::from_millis(5), rto));
+        probe.on_asked(Instant::from_millis(5), WireTs::new(5));
+        assert!(!probe.may_press(Instant::from_millis(204), rto));
+        assert!(probe.may_press(Instant::from_millis(205), rto));
     }
 }

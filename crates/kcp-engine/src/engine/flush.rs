@@ -118,7 +118,9 @@ impl KcpEngine {
         self.probe.on_flush(now, self.remote_window);
         if self.is_strict() {
             self.probe.repeat_tell(now, self.rtt.rto_ms);
-            self.probe.ask |= !self.proof.is_limited() && self.peer_is_silent();
+            self.probe.ask |= !self.proof.is_limited()
+                && self.probe.may_press(self.clock.now(), self.rto())
+                && self.peer_is_silent();
         }
         let (sn, stale_ts) = plan.stale;
         if core::mem::take(&mut self.probe.ask) {

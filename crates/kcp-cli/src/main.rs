@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         },
         Err(failure) => failure,
     };
-    eprintln!("kcp: {failure}");
+    report::note(&format!("kcp: {failure}"));
     ExitCode::from(failure.kind().exit_code())
 }
 

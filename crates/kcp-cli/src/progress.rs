@@ -67,7 +67,7 @@ impl Console {
 
     /// A line on standard error that also a quiet user must see.
     pub(crate) fn warn(&self, text: &str) {
-        self.bars.suspend(|| eprintln!("{text}"));
+        self.bars.suspend(|| report::note(text));
     }
 
     /// A line on standard output. A reader that went away is not a reason to fail a transfer.
@@ -123,7 +123,7 @@ impl Meter {
             Shown::Bar(bar) => bar.set_position(done),
             Shown::Lines if self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
-                eprintln!("{}: {}", self.label, self.line());
+                report::note(&format!("{}: {}", self.label, self.line()));
             }
             Shown::Lines | Shown::Nothing => {}
         }
@@ -139,7 +139,7 @@ impl Meter {
             }
             Shown::Lines if self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
-                eprintln!("{}: {message}", self.label);
+                report::note(&format!("{}: {message}", self.label));
             }
             Shown::Lines | Shown::Nothing => {}
         }

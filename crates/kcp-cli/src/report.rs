@@ -57,6 +57,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::local("standard output", &error))
 }
 
+/// Writes a line to standard error. Nobody there to read it is no reason to fail, or to panic.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Writes one JSON document, indented, and a newline.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)

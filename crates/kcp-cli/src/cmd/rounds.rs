@@ -19,7 +19,7 @@ pub(super) struct Rounds {
     /// When the round trip of each unanswered record started, the oldest first: answers come in
     /// order.
     outstanding: VecDeque<Instant>,
-    unwritten: Vec<u8>,
+    unwritten: VecDeque<u8>,
     partial: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ impl Rounds {
             sent: 0,
             answered: 0,
             outstanding: VecDeque::new(),
-            unwritten: Vec::new(),
+            unwritten: VecDeque::new(),
             partial: Vec::new(),
         }
     }
@@ -113,7 +113,7 @@ impl Rounds {
                     }
                     self.pull(&piece[..read], Instant::now(), &mut on_round)?;
                 }
-                written = writer.write(&self.unwritten), if !self.unwritten.is_empty() => {
+                written = writer.write(self.unwritten.as_slices().0), if !self.unwritten.is_empty() => {
                     let written = written.map_err(RoundsError::Io)?;
                     self.unwritten.drain(..written);
                     if self.unwritten.is_empty() {
@@ -146,9 +146,9 @@ impl Rounds {
     fn push(&mut self, start: Instant) {
         self.sent += 1;
         self.outstanding.push_back(start);
-        let end = self.unwritten.len();
-        self.unwritten.resize(end + self.size, 0);
-        fill(self.sent, &mut self.unwritten[end..]);
+        let mut record = vec![0; self.size];
+        fill(self.sent, &mut record);
+        self.unwritten.extend(record);
     }
 
     /// Takes bytes that came back.
@@ -295,7 +295,7 @@ mod tests {
         let mut rounds = Rounds::new(64);
         rounds.push(Instant::now());
         rounds.push(Instant::now());
-        let mut bytes = rounds.unwritten.clone();
+        let mut bytes: Vec<u8> = rounds.unwritten.iter().copied().collect();
         bytes[127] ^= 1;
         let mut seen = 0;
         let result = rounds.pull(&bytes, Instant::now(), &mut |_| seen += 1);

@@ -50,6 +50,8 @@ pub(crate) enum Violation {
     SameRole,
     /// Data that does not continue the file, or goes beyond its announced size.
     Offset { got: u64, expected: u64 },
+    /// More files in one session than anybody has.
+    TooManyFiles,
     /// More or fewer bytes than the offer announced.
     Size { got: u64, announced: u64 },
 }
@@ -68,6 +70,7 @@ impl std::fmt::Display for Violation {
             Self::Offset { got, expected } => {
                 write!(f, "data for offset {got} where {expected} was due")
             }
+            Self::TooManyFiles => f.write_str("too many files in one session"),
             Self::Size { got, announced } => {
                 write!(f, "{got} bytes where {announced} were announced")
             }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::report::FileReport;
 use super::session::{End, Session};
 use super::store::Store;
-use crate::copy::{FileName, Frame, Hash, Outcome, Reason, Received, Receiving};
+use crate::copy::{FileName, Frame, Hash, Outcome, Reason, Received, Receiving, Violation};
 use crate::error::{Failure, Kind};
 use crate::progress::Meter;
 use crate::report;
@@ -101,6 +101,9 @@ impl<'a> Puller<'a> {
                 Received::Abort { reason, text } => return Err(session.peer_aborted(reason, &text)),
             };
             if let Some(report) = report {
+                if reports.len() >= MAX_FILES {
+                    return Err(session.violation(&Violation::TooManyFiles));
+                }
                 if !session.context.output.json {
                     session
                         .context
@@ -292,3 +295,7 @@ fn cannot_write(name: &FileName, error: Option<std::io::Error>) -> End {
         &text,
     )
 }
+
+/// Every file of a session is remembered for its report; offers that are declined cost a peer
+/// nothing, so their number must end somewhere.
+const MAX_FILES: usize = 100_000;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::report::FileReport;
 use super::session::{End, Session};
 use super::source::Source;
-use crate::copy::{Answer, FileName, Frame, Hash, Outcome, Reason, Sending};
+use crate::copy::{Answer, FileName, Frame, Hash, Outcome, Reason, Sending, Violation};
 use crate::error::{Failure, Kind};
 
 /// A file to send.
@@ -195,7 +195,7 @@ fn judged(outcome: Outcome, same_hash: bool, text: &str) -> Option<Failure> {
 /// `Sending` let something through that this place cannot use: its own rules make that an
 /// impossible case, which ends the session like any other violation.
 fn out_of_order<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(session: &Session<'_, R, W>) -> End {
-    let violation = crate::copy::Violation::Unexpected {
+    let violation = Violation::Unexpected {
         got: "an answer",
         expected: "another",
     };

@@ -103,6 +103,14 @@ impl CKcp {
         unsafe { sys::ikcp_send(self.block.as_ptr(), data.as_ptr().cast(), len) }
     }
 
+    /// Sends `data` as a byte stream: in pieces of at most one segment, each its own
+    /// `ikcp_send`. Returns the bytes taken.
+    pub fn write(&mut self, data: &[u8]) -> i32 {
+        data.chunks(self.mss() as usize)
+            .map(|piece| self.send(piece))
+            .sum()
+    }
+
     /// Takes one message. Returns what `ikcp_recv` returns: its size, -1 when there is
     /// none, -2 when fragments are missing, -3 when `buffer` is too small.
     pub fn recv(&mut self, buffer: &mut [u8]) -> i32 {
@@ -161,8 +169,8 @@ impl CKcp {
     }
 
     /// Sets what `ikcp_nodelay` sets: level, interval in ms, fast resend (0 = off) and
-    /// whether the congestion window is off. The interval is written as given, also where
-    /// C would clamp it to 10..=5000 ms.
+    /// whether the congestion window is off. The interval is written as
+    /// [`CKcp::set_interval`] does.
     pub fn set_nodelay(&mut self, level: u8, interval: u32, resend: u32, no_window: bool) {
         let resend = c_int::try_from(resend).expect("a resend threshold that fits in an int");
         // SAFETY: `block` is live.
@@ -178,9 +186,16 @@ impl CKcp {
         self.block_mut().interval = interval;
     }
 
-    /// Sets the flush interval, ms, without C's bounds.
-    pub fn set_interval(&mut self, interval: u32) {
-        self.block_mut().interval = interval;
+    /// Sets how often a segment may have been sent and still be resent early (0: always),
+    /// and at how many transmissions the dead-link flag is set.
+    ///
+    /// # Panics
+    ///
+    /// If the limit does not fit in an int.
+    pub fn set_limits(&mut self, fast_limit: u32, dead_link: u32) {
+        let block = self.block_mut();
+        block.fastlimit = c_int::try_from(fast_limit).expect("a limit that fits in an int");
+        block.dead_link = dead_link;
     }
 
     /// Sets both windows, in segments. The receive window is written as given, also below
@@ -191,16 +206,21 @@ impl CKcp {
         block.rcv_wnd = receive;
     }
 
+    /// Whether C stays within its scratch buffer after [`CKcp::set_mtu`] with `mtu`: the buffer
+    /// is three datagrams long, and a segment cut for an earlier, larger mtu must fit.
+    pub fn is_safe_mtu(&self, mtu: u32) -> bool {
+        let scratch = (u64::from(mtu) + u64::from(OVERHEAD)) * 3;
+        scratch >= u64::from(self.largest_mss + OVERHEAD) || !self.ever_sent()
+    }
+
     /// Sets the largest datagram. Returns what `ikcp_setmtu` returns: -1 below 50 bytes.
     ///
     /// # Panics
     ///
-    /// If a segment cut for an earlier mtu would not fit the scratch buffer that C sizes
-    /// for the new one: C would write past its end.
+    /// If [`CKcp::is_safe_mtu`] says no: C would write past the end of its buffer.
     pub fn set_mtu(&mut self, mtu: u32) -> i32 {
-        let scratch = (u64::from(mtu) + u64::from(OVERHEAD)) * 3;
         assert!(
-            scratch >= u64::from(self.largest_mss + OVERHEAD) || !self.ever_sent(),
+            self.is_safe_mtu(mtu),
             "C overruns its buffer when the mtu shrinks below a third of a queued segment"
         );
         // SAFETY: `block` is live, and by the assertion no queued segment is longer than
@@ -213,6 +233,11 @@ impl CKcp {
             mss
         };
         result
+    }
+
+    /// Sets the flush interval, ms, also where C would clamp it to 10..=5000.
+    pub fn set_interval(&mut self, interval: u32) {
+        self.block_mut().interval = interval;
     }
 
     /// Chooses stream mode, or message mode.
@@ -285,6 +310,7 @@ impl CKcp {
             nsnd_que: block.nsnd_que.into(),
             nrcv_buf: block.nrcv_buf.into(),
             nrcv_que: block.nrcv_que.into(),
+            ackcount: block.ackcount.into(),
             xmit: block.xmit.into(),
             state: block.state.cast_signed().into(),
         }
@@ -303,6 +329,11 @@ impl CKcp {
     /// When the next tick is due, ms.
     pub fn next_tick(&self) -> u32 {
         self.block().ts_flush
+    }
+
+    /// Whether there has been an update: before it, `flush` does nothing.
+    pub fn is_started(&self) -> bool {
+        self.block().updated != 0
     }
 
     /// Acknowledgements waiting for a flush.
@@ -336,7 +367,7 @@ impl CKcp {
     /// Whether a segment was ever queued.
     fn ever_sent(&self) -> bool {
         let block = self.block();
-        block.nsnd_que > 0 || block.nsnd_buf > 0 || block.updated > 0
+        block.nsnd_que > 0 || block.nsnd_buf > 0 || self.is_started()
     }
 
     fn block(&self) -> &IKCPCB {

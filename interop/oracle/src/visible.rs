@@ -52,6 +52,8 @@ visible! {
     nrcv_buf,
     /// Segments ready for the application.
     nrcv_que,
+    /// Acknowledgements waiting for a flush.
+    ackcount,
     /// Retransmissions by timeout since the start.
     xmit,
     /// 0, or -1 once a segment was sent `dead_link` times.

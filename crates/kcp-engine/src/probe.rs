@@ -7,6 +7,9 @@ use crate::time::{Instant, Millis};
 
 /// First wait before a closed window is probed, in ms (`ikcp.c: IKCP_PROBE_INIT`).
 pub const IKCP_PROBE_INIT: u32 = 7_000;
+/// The same where C need not be matched: a stock peer sends the WINS that reopens its window once,
+/// and when it is lost nothing else moves the transfer (protocol.md 11.5; kcp-go waits as long).
+pub(crate) const FIRST_PROBE_MS: u32 = 500;
 /// Longest wait between two probes, in ms (`ikcp.c: IKCP_PROBE_LIMIT`).
 pub const IKCP_PROBE_LIMIT: u32 = 120_000;
 
@@ -50,12 +53,12 @@ struct GhostWatch {
 
 impl Probe {
     /// The timer of a closed remote window; protocol.md 7.3.
-    pub(crate) fn on_flush(&mut self, now: Millis, remote_window: u32) {
+    pub(crate) fn on_flush(&mut self, now: Millis, remote_window: u32, first_wait_ms: u32) {
         if remote_window != 0 {
             self.at = Millis::default();
             self.wait_ms = 0;
         } else if self.wait_ms == 0 {
-            self.wait_ms = IKCP_PROBE_INIT;
+            self.wait_ms = first_wait_ms;
             self.at = now.plus(self.wait_ms);
         } else if now >= self.at {
             self.wait_ms = (self.wait_ms + self.wait_ms / 2).min(IKCP_PROBE_LIMIT);

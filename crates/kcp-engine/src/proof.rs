@@ -4,7 +4,7 @@ use crate::segment::IKCP_OVERHEAD;
 
 /// Bytes that may be sent for each byte received.
 const ANSWER_FACTOR: u64 = 3;
-/// Retransmissions allowed beyond that.
+/// Datagrams allowed beyond that.
 const SMALL_EXTRAS: u8 = 6;
 /// Largest datagram sent beyond that, in bytes.
 const SMALL_DATAGRAM: usize = 100;
@@ -88,7 +88,21 @@ impl Proof {
         bytes.saturating_sub(IKCP_OVERHEAD)
     }
 
-    /// Whether a retransmission of `bytes` may leave beyond the allowance; uses one up.
+    /// Whether something may still leave beyond the allowance.
+    pub(crate) const fn has_extra(&self) -> bool {
+        self.extras_left > 0
+    }
+
+    /// The bytes that a small datagram has left behind `planned` ones, beyond the allowance; uses
+    /// one up, unless not even a byte of payload would fit.
+    pub(crate) const fn take_extra_room(&mut self, planned: usize) -> usize {
+        if !self.take_extra(planned + IKCP_OVERHEAD + 1) {
+            return 0;
+        }
+        SMALL_DATAGRAM - planned
+    }
+
+    /// Whether a datagram of `bytes` may leave beyond the allowance; uses one up.
     pub(crate) const fn take_extra(&mut self, bytes: usize) -> bool {
         if bytes > SMALL_DATAGRAM || self.extras_left == 0 {
             return false;

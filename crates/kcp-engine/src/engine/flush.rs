@@ -4,6 +4,7 @@
 use super::{KcpEngine, Outgoing};
 use crate::config::{IKCP_WND_SND, NoDelay};
 use crate::in_flight::InFlight;
+use crate::probe::{FIRST_PROBE_MS, IKCP_PROBE_INIT};
 use crate::proof::Proof;
 use crate::segment::IKCP_OVERHEAD;
 use crate::seq::{Sn, WireTs};
@@ -62,7 +63,7 @@ impl KcpEngine {
         }
         let allowance = self.proof.allowance(0);
         allowance >= IKCP_OVERHEAD + front.len as usize
-            || (self.may_cut_head() && allowance > IKCP_OVERHEAD)
+            || (self.may_cut_head() && (allowance > IKCP_OVERHEAD || self.proof.has_extra()))
     }
 
     /// The last flush left something behind, and its time has not come.
@@ -115,7 +116,12 @@ impl KcpEngine {
     /// protocol.md 7.3; repeated WINS 11.5; the WASK of a silent peer 12.4.
     fn plan_probes(&mut self, plan: &mut Plan) {
         let now = self.clock.millis();
-        self.probe.on_flush(now, self.remote_window);
+        let first_wait = if self.is_strict() {
+            FIRST_PROBE_MS
+        } else {
+            IKCP_PROBE_INIT
+        };
+        self.probe.on_flush(now, self.remote_window, first_wait);
         if self.is_strict() {
             self.probe.repeat_tell(now, self.rtt.rto_ms);
             self.probe.ask |= !self.proof.is_limited()
@@ -307,13 +313,18 @@ impl KcpEngine {
             return false;
         };
         let len = front.len as usize;
-        let allowance = self.proof.allowance(plan.bytes);
+        let mut room = self.proof.allowance(plan.bytes);
         if !self.may_cut_head() {
-            return allowance >= IKCP_OVERHEAD + len;
+            return room >= IKCP_OVERHEAD + len;
         }
-        let most = Proof::first_payload(allowance);
+        // Questions and their answers may have used the allowance up. With nothing in flight no
+        // time-out would ever come, so the first segment may itself be one of the extras.
+        if room < IKCP_OVERHEAD + len.min(1) {
+            room = self.proof.take_extra_room(plan.bytes);
+        }
+        let most = Proof::first_payload(room);
         if len <= most {
-            return allowance >= IKCP_OVERHEAD + len;
+            return room >= IKCP_OVERHEAD + len;
         }
         if most > 0 {
             self.queue.split_front(most);

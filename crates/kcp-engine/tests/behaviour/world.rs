@@ -10,8 +10,8 @@ use kcp_netem::{Link, LinkConfig, Time};
 type Labelled = (usize, Vec<u8>);
 
 /// Flows that share a link each way. Time is in microseconds.
-pub struct World {
-    pub flows: Vec<Flow>,
+pub(crate) struct World {
+    pub(crate) flows: Vec<Flow>,
     up: Link<Labelled>,
     down: Link<Labelled>,
     now: u64,
@@ -19,13 +19,13 @@ pub struct World {
 }
 
 /// One session: the client sends up the path, the server down.
-pub struct Flow {
-    pub client: KcpEngine,
-    pub server: KcpEngine,
+pub(crate) struct Flow {
+    pub(crate) client: KcpEngine,
+    pub(crate) server: KcpEngine,
 }
 
 impl World {
-    pub fn new(config: &KcpConfig, flows: usize, path: LinkConfig, seed: u64) -> Self {
+    pub(crate) fn new(config: &KcpConfig, flows: usize, path: LinkConfig, seed: u64) -> Self {
         let pool = Arc::new(BufferPool::new());
         let engine = |role, conv: usize| {
             let options = EngineOptions {
@@ -49,17 +49,17 @@ impl World {
         }
     }
 
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.now
     }
 
     /// Bytes offered to the path, both ways.
-    pub fn wire_bytes(&self) -> u64 {
+    pub(crate) fn wire_bytes(&self) -> u64 {
         self.up.stats().offered_bytes + self.down.stats().offered_bytes
     }
 
     /// Goes to the next event, at most to `until`.
-    pub fn step(&mut self, until: u64) {
+    pub(crate) fn step(&mut self, until: u64) {
         self.transmit();
         let deadlines = self
             .flows
@@ -104,15 +104,15 @@ impl World {
 }
 
 /// What a bulk transfer up the path came to.
-pub struct Bulk {
+pub(crate) struct Bulk {
     /// Bytes per second of payload read by each server.
-    pub goodput: Vec<f64>,
-    pub wire_per_payload: f64,
-    pub resent: f64,
+    pub(crate) goodput: Vec<f64>,
+    pub(crate) wire_per_payload: f64,
+    pub(crate) resent: f64,
 }
 
 /// Every client sends as much as it may for `seconds`.
-pub fn bulk(mut world: World, seconds: u64) -> Bulk {
+pub(crate) fn bulk(mut world: World, seconds: u64) -> Bulk {
     let data = [7; 16_384];
     let mut buffer = vec![0; 65_536];
     let mut read = vec![0_u64; world.flows.len()];
@@ -144,12 +144,12 @@ pub fn bulk(mut world: World, seconds: u64) -> Bulk {
 }
 
 /// What a client's 60 messages a second came to, in milliseconds of round trip.
-pub struct Echo {
-    pub p50: f64,
-    pub p99: f64,
-    pub max: f64,
-    pub answered: usize,
-    pub sent: usize,
+pub(crate) struct Echo {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
+    pub(crate) answered: usize,
+    pub(crate) sent: usize,
 }
 
 const MESSAGE: usize = 64;
@@ -157,7 +157,7 @@ const RATE: u64 = 60;
 
 /// The client sends on schedule, whatever is outstanding; the server answers in kind. A round trip
 /// counts from its scheduled time, and what is unanswered at the end with its age.
-pub fn echo(mut world: World, seconds: u64) -> Echo {
+pub(crate) fn echo(mut world: World, seconds: u64) -> Echo {
     let mut buffer = vec![0; 65_536];
     let mut outstanding = VecDeque::new();
     let mut times = Vec::new();

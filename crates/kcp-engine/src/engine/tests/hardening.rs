@@ -153,6 +153,20 @@ fn the_budget_grows_with_what_is_received() {
         .sends(&["PUSH 0 ts=10 len=1376"]);
 }
 
+/// protocol.md 11.3: when questions have used the budget up, the first segment is an extra: with
+/// nothing in flight no time-out would ever send it.
+#[test]
+fn the_first_answer_never_waits_for_ever() {
+    let mut s = Script::accepted(&fast());
+    s.input(&[seg(Command::Wask, 0)]);
+    s.engine.keepalive();
+    s.tick(10).sends(&["WASK 0 ts=10 | WINS 0"]);
+    s.send(&[1; 500]).tick(20);
+    s.sends(&["PUSH 0 frg=1 ts=20 len=76"]);
+    s.at(40).input(&[ack(0, 20).una(1)]);
+    s.tick(40).sends(&["PUSH 1 ts=40 len=424"]);
+}
+
 /// protocol.md 11.5: a WINS that reopens the window is repeated until data comes.
 #[test]
 fn reopening_is_repeated() {
@@ -175,6 +189,21 @@ fn reopening_is_repeated() {
     s.at(1_100).input(&[push(128, b"x")]);
     s.tick(1_100).drain();
     assert_eq!(s.deadline(), None);
+}
+
+/// protocol.md 11.5: a closed window is first probed after half a second: a stock peer sends the
+/// WINS that reopens it only once.
+#[test]
+fn a_closed_window_is_probed_early() {
+    let mut s = Script::strict(&fast());
+    s.input(&[seg(Command::Wins, 0).wnd(0)]);
+    s.send(b"stuck").tick(10).silent();
+    let mut asked = Vec::new();
+    while asked.len() < 4 {
+        let at = s.deadline().unwrap();
+        asked.extend((!s.tick(at).drain().is_empty()).then_some(at));
+    }
+    assert_eq!(asked, [510, 1_260, 2_385, 4_072]);
 }
 
 /// protocol.md 11.5: without a congestion window at most 32 segments leave before the peer spoke.

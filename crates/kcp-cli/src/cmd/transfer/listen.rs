@@ -52,7 +52,9 @@ pub(crate) async fn listen(
     while let Some(ended) = sessions.join_next().await {
         if let Ok(report) = ended {
             tell(&report, output);
-            result = Err(Failure::interrupted());
+            if report.failure.is_some() {
+                result = Err(Failure::interrupted());
+            }
         }
     }
     result

@@ -111,7 +111,7 @@ where
         Ok(()) => session.work(job, &mut files).await,
         Err(failure) => Err(failure),
     };
-    let told = session.farewell(&result).await;
+    let told = session.farewell(role, &result).await;
     let report = SessionReport {
         peer: context.peer.clone(),
         verb: if role == Role::Sender {
@@ -244,10 +244,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     }
 
     /// Tells the peer what it does not know yet, and closes our half. False if it has not heard.
-    async fn farewell(&mut self, result: &Result<(), End>) -> bool {
+    async fn farewell(&mut self, role: Role, result: &Result<(), End>) -> bool {
         let Err(end) = result else {
-            // The verdicts are in: whether the last acknowledgement arrives changes nothing.
-            let _ = timeout(FAREWELL, self.outbound.shutdown()).await;
+            let interrupt = self.context.interrupt.clone();
+            tokio::select! {
+                () = self.part(role) => {}
+                () = interrupt.raised() => {}
+            }
             return true;
         };
         let Some((reason, text)) = &end.tell else {
@@ -264,6 +267,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             }
         };
         timeout(SHORT_FAREWELL, closing).await.is_ok()
+    }
+
+    /// Ends a session in which everything has been said.
+    async fn part(&mut self, role: Role) {
+        match role {
+            // Until Bye has arrived the receiver does not know that there is no more to come.
+            // Then its own last word, so that it need not wait for an answer to that in vain.
+            Role::Sender => {
+                let _ = timeout(FAREWELL, self.outbound.shutdown()).await;
+                let silence = async { while self.inbound.next().await.is_ok() {} };
+                let _ = timeout(SHORT_FAREWELL, silence).await;
+            }
+            Role::Receiver => {
+                let _ = timeout(SHORT_FAREWELL, self.outbound.shutdown()).await;
+            }
+        }
     }
 
     /// The next frame, or the end of the session.
@@ -333,7 +352,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     }
 }
 
-/// The last acknowledgement of a good session: `--linger` normally ends it earlier.
+/// For the last acknowledgement of a good session; `--linger` normally ends it earlier.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// After a failure or Ctrl-C: long enough for a bad link, short for someone at a terminal.
 const SHORT_FAREWELL: Duration = Duration::from_secs(1);

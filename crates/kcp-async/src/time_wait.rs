@@ -1,7 +1,7 @@
 //! Conversations that are over (`docs/protocol.md` 12.3). Pure.
 //!
-//! A late datagram of one makes no new session. After an orderly close the peer's repeated FIN is
-//! acknowledged again, because our last ACK may have been lost.
+//! A late datagram of one makes no new session. After an orderly close what the peer repeats is
+//! acknowledged again, because our last ACKs may have been lost.
 
 use std::cmp;
 use std::collections::{BTreeSet, HashMap};
@@ -9,13 +9,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use kcp_engine::{CLOSE_MARK, Command, Conv, Instant, KcpHeader, segments};
+use kcp_engine::{CLOSE_MARK, Command, Conv, Instant, KcpHeader, Sn, segments};
 
 /// How a conversation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
-    /// Both sides finished.
-    Orderly,
+    /// Both sides finished. The peer's FIN came just before this sequence number.
+    Orderly(Sn),
     /// We gave it up. A peer that still asks for it is told that it is gone.
     GivenUp,
 }
@@ -76,23 +76,28 @@ impl TimeWait {
     }
 }
 
-/// Acknowledges a FIN of a conversation in time-wait.
+/// Acknowledges what the peer of a finished conversation repeats: one ACK, for the first segment
+/// of the datagram that wants one, whose `una` says that everything has arrived.
 ///
-/// Only a FIN: it was the last of the peer's segments and all before it had arrived, so its number
-/// says everything. A PUSH under the same address and conv may be a new conversation, which must
-/// not be told that we have it.
-pub(crate) fn acknowledge_fin(datagram: &[u8]) -> Option<KcpHeader> {
-    let fin = segments(datagram)
+/// The peer has seen our FIN, or else the conversation would not be over; so the data that it repeats
+/// has a `una` other than 0. A PUSH with `una` 0 is of a new conversation under the same address and
+/// conv, which must not be told that we have it.
+pub(crate) fn acknowledge(datagram: &[u8], next: Sn) -> Option<KcpHeader> {
+    let repeated = segments(datagram)
         .map_while(Result::ok)
-        .find(|segment| segment.header.command() == Some(Command::Fin))?
-        .header;
+        .map(|segment| segment.header)
+        .find(|header| match header.command() {
+            Some(Command::Fin) => true,
+            Some(Command::Push) => header.una != Sn::ZERO && header.sn.is_before(next),
+            _ => false,
+        })?;
     Some(KcpHeader {
         cmd: Command::Ack.to_wire(),
         frg: CLOSE_MARK,
         wnd: 0,
-        una: fin.sn + 1,
+        una: next,
         len: 0,
-        ..fin
+        ..repeated
     })
 }
 
@@ -117,7 +122,12 @@ mod tests {
     #[test]
     fn lasts_four_rto_but_at_least_ten_seconds() {
         let mut wait = TimeWait::default();
-        wait.insert(at(0), key(1), Duration::from_millis(200), Farewell::Orderly);
+        wait.insert(
+            at(0),
+            key(1),
+            Duration::from_millis(200),
+            Farewell::Orderly(Sn::ZERO),
+        );
         wait.insert(at(0), key(2), Duration::from_secs(5), Farewell::GivenUp);
         assert_eq!(wait.next(), Some(at(10)));
         wait.expire(at(10));
@@ -132,7 +142,12 @@ mod tests {
         let mut wait = TimeWait::default();
         for n in 0..=LIMIT {
             let now = Instant::from_micros(n as u64);
-            wait.insert(now, key(n as u16 + 1), Duration::ZERO, Farewell::Orderly);
+            wait.insert(
+                now,
+                key(n as u16 + 1),
+                Duration::ZERO,
+                Farewell::Orderly(Sn::ZERO),
+            );
         }
         assert_eq!((wait.len(), wait.order.len()), (LIMIT, LIMIT));
         assert_eq!(wait.find(key(1).0, key(1).1), None);
@@ -142,8 +157,8 @@ mod tests {
     #[test]
     fn the_same_conversation_again_replaces_its_record() {
         let mut wait = TimeWait::default();
-        wait.insert(at(0), key(1), Duration::ZERO, Farewell::Orderly);
-        wait.insert(at(5), key(1), Duration::ZERO, Farewell::Orderly);
+        wait.insert(at(0), key(1), Duration::ZERO, Farewell::Orderly(Sn::ZERO));
+        wait.insert(at(5), key(1), Duration::ZERO, Farewell::Orderly(Sn::ZERO));
         assert_eq!((wait.len(), wait.order.len()), (1, 1));
         wait.expire(at(14));
         assert_eq!(wait.len(), 1);

@@ -10,7 +10,7 @@ use crate::gate;
 use crate::router::Router;
 use crate::session::{Embryo, Session, SessionCell};
 use crate::shared::draw_conv;
-use crate::time_wait::{Farewell, acknowledge_fin};
+use crate::time_wait::{Farewell, acknowledge};
 
 impl EndpointDriver {
     /// A datagram whose (address, conv) has no session.
@@ -23,9 +23,9 @@ impl EndpointDriver {
         now: Instant,
     ) {
         let farewell = self.farewell(path.peer, conv);
-        if farewell == Some(Farewell::Orderly) {
+        if let Some(Farewell::Orderly(next)) = farewell {
             self.shared.counters.dropped_time_wait.add(1);
-            if let Some(ack) = acknowledge_fin(datagram) {
+            if let Some(ack) = acknowledge(datagram, next) {
                 self.replies.push((path.peer, ack.to_bytes()));
             }
             return;

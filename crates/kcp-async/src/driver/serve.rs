@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
 
-use kcp_engine::{Conv, Instant};
+use kcp_engine::{Conv, Instant, Sn};
 
 use super::EndpointDriver;
 use crate::error::ConnectionError;
@@ -80,7 +80,8 @@ impl EndpointDriver {
         now: Instant,
     ) {
         let armed = session.armed.take();
-        let rto = session.engine.stats().rto;
+        let rto = session.engine.rto();
+        let next = Sn::new(session.engine.classic_state().rcv_nxt);
         let was_embryo = session.embryo.take().is_some();
         let finished_first = session.life.finished_first();
         drop(session);
@@ -101,13 +102,13 @@ impl EndpointDriver {
         }
         drop(router);
         let farewell = match fate {
-            Fate::Finished => Farewell::Orderly,
+            Fate::Finished => Farewell::Orderly(next),
             _ => Farewell::GivenUp,
         };
         // A socket of its own need not stay open to refuse new sessions, which it never makes;
         // only to repeat the last ACK, if that was ours.
         let accepts = !self.shared.is_released();
-        if accepts || (farewell == Farewell::Orderly && finished_first) {
+        if accepts || (fate == Fate::Finished && finished_first) {
             self.time_wait
                 .insert(now, (cell.peer, cell.conv), rto, farewell);
             self.note_time_wait();

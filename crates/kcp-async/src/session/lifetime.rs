@@ -232,12 +232,13 @@ impl Lifetime {
     ) -> Option<(Instant, Term)> {
         let quiet_since = self.last_question.map_or(heard, |asked| asked.max(heard));
         let keepalive = times.keepalive.map(|after| quiet_since + after);
-        // Something waits. Data that a closed window holds back is not in flight, and C's probes
-        // are up to two minutes apart: ask before the peer is called dead for one lost probe.
+        // Something waits. After a long silence retransmissions are seconds apart, and C's probes
+        // of a closed window minutes: ask often enough that the peer is not called dead for a few
+        // lost datagrams.
         let pressing = self.waiting_since.and_then(|since| {
             let after = match self.is_unsure_how_to_close(engine) && engine.is_drained() {
                 true => engine.rto(),
-                false => times.dead_peer? / 3,
+                false => times.dead_peer? / QUESTIONS_BEFORE_DEATH,
             };
             Some(quiet_since.max(since) + after)
         });
@@ -248,5 +249,8 @@ impl Lifetime {
         Some((at, Term::Ask))
     }
 }
+
+/// A peer that comes back a tenth of the dead-peer time before its end is noticed in time.
+const QUESTIONS_BEFORE_DEATH: u32 = 10;
 
 const PEER_DEAD: Term = Term::End(ConnectionError::PeerDead);

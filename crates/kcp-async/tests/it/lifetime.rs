@@ -7,8 +7,8 @@ use kcp_engine::Command;
 use tokio::time::Instant;
 
 use crate::net::{
-    CLIENT, Net, Pair, SERVER, StockPeer, addr, bytes, headers, marked, ms, pair, pair_of, secs,
-    segment, sleep,
+    CLIENT, Net, Pair, SERVER, StockPeer, addr, bytes, headers, marked, ms, pair, pair_acquainted,
+    secs, segment, sleep,
 };
 
 fn turbo() -> EndpointConfig {
@@ -19,20 +19,11 @@ async fn error_of(stream: &KcpStream) -> KcpError {
     stream.recv_message().await.unwrap_err()
 }
 
-/// Both sides have been heard by both.
-async fn acquainted(net: &Net, client: &EndpointConfig, server: &EndpointConfig) -> Pair {
-    let pair = pair_of(net, client, server).await;
-    pair.server.send(b"welcome").await.unwrap();
-    assert_eq!(pair.client.recv_message().await.unwrap(), b"welcome");
-    sleep(ms(100)).await;
-    pair
-}
-
 /// protocol.md 12.5
 #[tokio::test(start_paused = true)]
 async fn a_dead_peer_fails_both_halves_in_time() {
     let net = Net::clean();
-    let pair = acquainted(&net, &turbo(), &turbo()).await;
+    let pair = pair_acquainted(&net, &turbo(), &turbo()).await;
     net.cut(CLIENT, SERVER, true);
     let (mut read, mut write) = pair.client.into_split();
     let start = Instant::now();
@@ -59,10 +50,10 @@ async fn a_dead_peer_fails_both_halves_in_time() {
 #[tokio::test(start_paused = true)]
 async fn a_long_outage_is_survived() {
     let net = Net::clean();
-    let pair = acquainted(&net, &turbo(), &turbo()).await;
+    let pair = pair_acquainted(&net, &turbo(), &turbo()).await;
     net.cut(CLIENT, SERVER, true);
     pair.client.send(b"late").await.unwrap();
-    sleep(secs(28)).await;
+    sleep(secs(26)).await;
     net.cut(CLIENT, SERVER, false);
     assert_eq!(pair.server.recv_message().await.unwrap(), b"late");
 }
@@ -73,7 +64,7 @@ async fn a_long_outage_is_survived() {
 async fn a_peer_that_does_not_read_is_not_dead() {
     let net = Net::clean();
     let config = turbo().protocol(KcpConfig::turbo_mode().window_size(256, 128));
-    let pair = acquainted(&net, &config, &config).await;
+    let pair = pair_acquainted(&net, &config, &config).await;
     let Pair {
         mut client, server, ..
     } = pair;
@@ -100,7 +91,7 @@ async fn a_peer_that_does_not_read_is_not_dead() {
 async fn an_idle_session_ends_after_its_time() {
     let net = Net::clean();
     let config = turbo().idle_timeout(Some(secs(60)));
-    let pair = acquainted(&net, &turbo(), &config).await;
+    let pair = pair_acquainted(&net, &turbo(), &config).await;
     let start = Instant::now();
     let error = error_of(&pair.server).await;
     assert!(
@@ -125,7 +116,7 @@ async fn keepalives_keep_a_session_alive_and_notice_its_end() {
     let config = turbo()
         .idle_timeout(Some(secs(60)))
         .keepalive(Some(secs(25)));
-    let pair = acquainted(&net, &config, &turbo()).await;
+    let pair = pair_acquainted(&net, &config, &turbo()).await;
     net.take_sent();
     sleep(secs(250)).await;
     assert_eq!(pair.client.close_reason(), None);
@@ -154,7 +145,7 @@ async fn keepalives_keep_a_session_alive_and_notice_its_end() {
 #[tokio::test(start_paused = true)]
 async fn a_restarted_server_resets_its_old_clients() {
     let net = Net::clean();
-    let pair = acquainted(&net, &turbo(), &turbo()).await;
+    let pair = pair_acquainted(&net, &turbo(), &turbo()).await;
     // It does not say goodbye.
     net.cut(CLIENT, SERVER, true);
     pair.server.abort();
@@ -333,7 +324,7 @@ async fn an_unproven_address_is_sent_little() {
 #[tokio::test(start_paused = true)]
 async fn a_forged_reset_is_ignored() {
     let net = Net::clean();
-    let pair = acquainted(&net, &turbo(), &turbo()).await;
+    let pair = pair_acquainted(&net, &turbo(), &turbo()).await;
     let conv = pair.client.conv().get();
     let forged = marked(conv, Command::Rst, u32::MAX, 0);
     // The network does not check sources, and neither may we.

@@ -42,7 +42,6 @@ struct Inbox {
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) from: SocketAddr,
-    pub(crate) to: SocketAddr,
     pub(crate) datagram: Vec<u8>,
 }
 
@@ -190,7 +189,6 @@ impl DatagramSocket for NetSocket {
         for datagram in transmit.datagrams() {
             let sent = Sent {
                 from: self.addr,
-                to: transmit.destination,
                 datagram: datagram.to_vec(),
             };
             state.sent.push(sent);
@@ -383,6 +381,21 @@ pub(crate) async fn pair_of(net: &Net, client: &EndpointConfig, server: &Endpoin
         client_endpoint,
         server_endpoint,
     }
+}
+
+/// The same, and both sides have been heard by both: each is proven and has shown the mark.
+pub(crate) async fn pair_acquainted(
+    net: &Net,
+    client: &EndpointConfig,
+    server: &EndpointConfig,
+) -> Pair {
+    let pair = pair_of(net, client, server).await;
+    pair.server.send(b"welcome").await.unwrap();
+    assert_eq!(pair.client.recv_message().await.unwrap(), b"welcome");
+    pair.client.send(b"thanks").await.unwrap();
+    assert_eq!(pair.server.recv_message().await.unwrap(), b"thanks");
+    sleep(ms(100)).await;
+    pair
 }
 
 /// A segment made by hand.

@@ -137,8 +137,8 @@ pub struct KcpEngine {
     last_new_push: Option<Instant>,
     /// What the last flush decided to send and nobody has fetched yet, in order.
     outbox: VecDeque<Outgoing>,
-    /// Scratch of the flush: segments due again.
-    due: Vec<Sn>,
+    /// Segments due again, in order; what is left after a flush was held back by the pacer.
+    due: VecDeque<Sn>,
     counters: EngineStats,
     /// C's `xmit`: retransmissions by time-out.
     timeouts: u32,
@@ -165,10 +165,7 @@ impl KcpEngine {
         let strict = validation == Validation::Strict;
         let immediate = config.flushes() == FlushPolicy::Immediate;
         let receive_window = config.receive_window_segments();
-        let receive_limit = match validation {
-            Validation::Strict => receive_window as usize * config.mtu_bytes().max(USUAL_MTU),
-            Validation::AsC => usize::MAX,
-        };
+        let receive_limit = receive_limit(config, validation);
         // protocol.md 8.3: with Immediate the first write leaves at once instead of at tick two.
         let cwnd = ClassicWindow::new(u32::from(immediate), config.mss() as u32);
         let threshold = config.fast_resend_threshold();
@@ -204,7 +201,7 @@ impl KcpEngine {
             last_heard: None,
             last_new_push: None,
             outbox: VecDeque::new(),
-            due: Vec::new(),
+            due: VecDeque::new(),
             counters: EngineStats::default(),
             timeouts: 0,
             config: config.clone(),
@@ -355,10 +352,7 @@ impl KcpEngine {
         if !was_full || self.receiver.is_full() {
             return;
         }
-        let repeat = self
-            .is_strict()
-            .then(|| self.clock.millis().plus(self.rtt.rto_ms));
-        self.probe.on_reopened(repeat);
+        self.probe.on_reopened(self.is_strict());
         self.flush_wanted |= self.is_immediate();
     }
 
@@ -370,6 +364,16 @@ impl KcpEngine {
         let window = self.largest_remote_window.unwrap_or(IKCP_WND_RCV) as usize;
         let spare = window.saturating_sub(usize::from(self.proof.is_limited()));
         spare.clamp(1, MAX_FRAGMENTS)
+    }
+}
+
+/// protocol.md 11.4: bytes that a session holds for its reader.
+fn receive_limit(config: &KcpConfig, validation: Validation) -> usize {
+    match validation {
+        Validation::Strict => {
+            config.receive_window_segments() as usize * config.mtu_bytes().max(USUAL_MTU)
+        }
+        Validation::AsC => usize::MAX,
     }
 }
 

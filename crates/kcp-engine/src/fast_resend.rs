@@ -26,25 +26,64 @@ pub(crate) struct FastResend {
     prefix_ends: Vec<Sn>,
     /// First transmissions before this have been handed out.
     cursor: Sn,
-    /// Retransmissions below the threshold, in order of time. Stale ones are dropped when met.
-    retransmitted: VecDeque<Retransmitted>,
+    /// Retransmissions below the threshold, in order of time: a run for each flush.
+    runs: VecDeque<Run>,
+    /// Emptied runs, for their memory.
+    spare: Vec<Run>,
     /// Retransmissions that have reached the threshold.
     ready: Vec<Sn>,
+}
+
+/// What one flush sent again, in order of sn. Stale ones are dropped when met.
+#[derive(Debug, Default)]
+struct Run {
+    ts: WireTs,
+    segments: VecDeque<Retransmitted>,
 }
 
 /// A transmission other than a segment's first.
 #[derive(Clone, Copy, Debug)]
 struct Retransmitted {
     sn: Sn,
-    ts: WireTs,
     /// Which transmission of the segment: it is over once the record has another number.
     xmit: u32,
 }
 
-impl Retransmitted {
-    fn is_last(self, ring: &InFlightRing) -> bool {
-        ring.get(self.sn)
-            .is_some_and(|record| record.xmit == self.xmit)
+impl Run {
+    /// Counts an event for the segments before `max_sn`; those that reach `threshold` go to
+    /// `ready`. The rest of the run is not looked at.
+    fn count(&mut self, max_sn: Sn, threshold: u32, ring: &mut InFlightRing, ready: &mut Vec<Sn>) {
+        let (mut kept, mut seen) = (0, 0);
+        while let Some(&sent) = self.segments.get(seen) {
+            if !sent.sn.is_before(max_sn) {
+                break;
+            }
+            seen += 1;
+            let record = ring.get_mut(sent.sn);
+            let Some(record) = record.filter(|record| record.xmit == sent.xmit) else {
+                continue;
+            };
+            record.fast_acks += 1;
+            if record.fast_acks >= threshold {
+                ready.push(sent.sn);
+            } else {
+                self.segments[kept] = sent;
+                kept += 1;
+            }
+        }
+        self.segments.drain(kept..seen);
+    }
+
+    fn drop_stale_front(&mut self, ring: &InFlightRing) {
+        while let Some(front) = self.segments.front() {
+            if ring
+                .get(front.sn)
+                .is_some_and(|record| record.xmit == front.xmit)
+            {
+                return;
+            }
+            self.segments.pop_front();
+        }
     }
 }
 
@@ -55,7 +94,8 @@ impl FastResend {
             limit,
             prefix_ends: Vec::new(),
             cursor: first,
-            retransmitted: VecDeque::new(),
+            runs: VecDeque::new(),
+            spare: Vec::new(),
             ready: Vec::new(),
         }
     }
@@ -71,9 +111,16 @@ impl FastResend {
         trusted: bool,
         ring: &mut InFlightRing,
     ) {
-        // Kept close to the window, so that the two never drift half the number space apart.
+        // Kept close to the window, so that nothing drifts half the number space away from it.
         if self.cursor.is_before(ring.una()) {
             self.cursor = ring.una();
+        }
+        while self
+            .prefix_ends
+            .last()
+            .is_some_and(|&end| !ring.una().is_before(end))
+        {
+            self.prefix_ends.pop();
         }
         if self.threshold == 0 || !ring.contains(max_sn) {
             return;
@@ -91,14 +138,6 @@ impl FastResend {
         if !una.is_before(end) {
             return;
         }
-        // Ends that cover nothing any more go first: they must not be compared across a wrap.
-        while self
-            .prefix_ends
-            .last()
-            .is_some_and(|&last| !una.is_before(last))
-        {
-            self.prefix_ends.pop();
-        }
         let at = self
             .prefix_ends
             .partition_point(|&other| end.is_before(other));
@@ -109,28 +148,19 @@ impl FastResend {
     }
 
     fn count_retransmitted(&mut self, max_sn: Sn, ts: WireTs, ring: &mut InFlightRing) {
-        let mut kept = 0;
-        let mut seen = 0;
-        while let Some(&sent) = self.retransmitted.get(seen) {
-            if ts.distance_from(sent.ts) < 0 {
+        for run in &mut self.runs {
+            if ts.distance_from(run.ts) < 0 {
                 break;
             }
-            seen += 1;
-            let record = ring
-                .get_mut(sent.sn)
-                .filter(|record| record.xmit == sent.xmit);
-            let Some(record) = record else { continue };
-            if sent.sn.is_before(max_sn) {
-                record.fast_acks += 1;
-                if record.fast_acks >= self.threshold {
-                    self.ready.push(sent.sn);
-                    continue;
-                }
-            }
-            self.retransmitted[kept] = sent;
-            kept += 1;
+            run.count(max_sn, self.threshold, ring, &mut self.ready);
         }
-        self.retransmitted.drain(kept..seen);
+        self.drop_empty_runs();
+    }
+
+    fn drop_empty_runs(&mut self) {
+        while self.runs.front().is_some_and(|run| run.segments.is_empty()) {
+            self.spare.extend(self.runs.pop_front());
+        }
     }
 
     /// The ACKs counted for a segment, up to the threshold.
@@ -156,20 +186,33 @@ impl FastResend {
         if self.threshold == 0 || !self.allows(xmit) {
             return;
         }
-        // ACKs in order make no event, so what they left behind is dropped here.
-        while self
-            .retransmitted
-            .front()
-            .is_some_and(|front| !front.is_last(ring))
-        {
-            self.retransmitted.pop_front();
-        }
         if fast_acks >= self.threshold {
             // An RTO resend keeps its count in C: the next flush sends it once more.
             self.ready.push(sn);
-        } else {
-            self.retransmitted.push_back(Retransmitted { sn, ts, xmit });
+            return;
         }
+        let in_order = |run: &Run| run.segments.back().is_none_or(|last| last.sn.is_before(sn));
+        if !self
+            .runs
+            .back()
+            .is_some_and(|run| run.ts == ts && in_order(run))
+        {
+            self.begin_run(ts, ring);
+        }
+        if let Some(run) = self.runs.back_mut() {
+            run.segments.push_back(Retransmitted { sn, xmit });
+        }
+    }
+
+    fn begin_run(&mut self, ts: WireTs, ring: &InFlightRing) {
+        // ACKs in order make no event, so what they left behind is dropped here.
+        if let Some(oldest) = self.runs.front_mut() {
+            oldest.drop_stale_front(ring);
+        }
+        self.drop_empty_runs();
+        let mut run = self.spare.pop().unwrap_or_default();
+        run.ts = ts;
+        self.runs.push_back(run);
     }
 
     /// Whether a segment sent `xmit` times may still be resent early.
@@ -183,18 +226,13 @@ impl FastResend {
     }
 
     /// Appends to `due` every segment that has reached the threshold and was not handed out before.
-    pub(crate) fn take_ready(&mut self, ring: &InFlightRing, due: &mut Vec<Sn>) {
+    pub(crate) fn take_ready(&mut self, ring: &InFlightRing, due: &mut impl Extend<Sn>) {
         if let Some((from, end)) = self.first_transmissions(ring) {
             let sns = (0..end.distance_from(from) as u32).map(|i| from + i);
             due.extend(sns.filter(|&sn| ring.get(sn).is_some_and(|record| record.xmit == 1)));
             self.cursor = end;
         }
         due.extend(self.ready.drain(..).filter(|&sn| ring.get(sn).is_some()));
-    }
-
-    /// Puts a segment back that was handed out but could not be sent.
-    pub(crate) fn put_back(&mut self, sn: Sn) {
-        self.ready.push(sn);
     }
 
     fn first_transmissions(&self, ring: &InFlightRing) -> Option<(Sn, Sn)> {

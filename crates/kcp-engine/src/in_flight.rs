@@ -38,7 +38,8 @@ impl InFlight {
     /// Whether an ACK that echoes `ts` can be of a transmission of this segment.
     pub(crate) const fn was_sent_at(&self, ts: WireTs) -> bool {
         let since_first = ts.distance_from(self.first_ts);
-        since_first >= 0 && ts.distance_from(self.last_ts) <= 0
+        // The last one is compared by itself: the two may lie further apart than wire time reaches.
+        ts.get() == self.last_ts.get() || (since_first >= 0 && ts.distance_from(self.last_ts) <= 0)
     }
 }
 

@@ -9,6 +9,11 @@ use crate::time::Instant;
 /// default, of which bookkeeping takes half.
 const BURST_BYTES: i64 = 128 * 1_024;
 
+/// What is held back leaves in trains of this much time, the resolution of most timers.
+const QUANTUM: Duration = Duration::from_millis(1);
+/// And of two full segments at least.
+const LEAST_QUANTUM_BYTES: i64 = 2 * 1_400;
+
 /// A token bucket in bytes.
 #[derive(Debug)]
 pub(crate) struct Pacer {
@@ -72,12 +77,16 @@ impl Pacer {
         }
     }
 
-    /// When the next segment may leave.
+    /// When the next train may leave: not for a segment alone, but for about a millisecond's worth.
     pub(crate) fn next_release(&self) -> Instant {
         let Some(bucket) = &self.bucket else {
             return Instant::ZERO;
         };
-        let missing = u128::from((1 - bucket.tokens).max(0).unsigned_abs());
+        let quantum = u128::from(bucket.bytes) * QUANTUM.as_micros() / bucket.per.as_micros();
+        let quantum = i64::try_from(quantum)
+            .unwrap_or(i64::MAX)
+            .clamp(LEAST_QUANTUM_BYTES, BURST_BYTES);
+        let missing = u128::from((quantum - bucket.tokens).max(0).unsigned_abs());
         let wait = (missing * bucket.per.as_micros()).div_ceil(u128::from(bucket.bytes));
         bucket.refilled + Duration::from_micros(u64::try_from(wait).unwrap_or(u64::MAX))
     }
@@ -100,8 +109,8 @@ mod tests {
             sent += 1_400;
         }
         assert_eq!(sent, 94 * 1_400);
-        // 528 bytes over: they and one more cost 529 bytes at 100 bytes a microsecond.
-        assert_eq!(pacer.next_release(), start + Duration::from_micros(6));
+        // 528 bytes over, and a millisecond's 100000: at 100 bytes a microsecond.
+        assert_eq!(pacer.next_release(), start + Duration::from_micros(1_006));
         pacer.refill(start + Duration::from_micros(5), 1_000_000, RTT);
         assert!(!pacer.allows());
         pacer.refill(start + Duration::from_micros(6), 1_000_000, RTT);

@@ -40,7 +40,8 @@ pub(crate) struct Probe {
 
 #[derive(Clone, Copy, Debug)]
 struct Reopened {
-    again_at: Millis,
+    /// `None` until the WINS itself has left.
+    again_at: Option<Millis>,
     left: u8,
 }
 
@@ -67,14 +68,21 @@ impl Probe {
         }
     }
 
-    /// The full receive queue has room again; protocol.md 4.5 and 11.5.
-    pub(crate) fn on_reopened(&mut self, repeat_at: Option<Millis>) {
+    /// The full receive queue has room again; protocol.md 4.5, and 11.5 if it is to be repeated.
+    pub(crate) const fn on_reopened(&mut self, repeat: bool) {
         self.tell = true;
-        if let Some(again_at) = repeat_at {
+        if repeat {
             self.reopened = Some(Reopened {
-                again_at,
+                again_at: None,
                 left: REOPEN_REPEATS,
             });
+        }
+    }
+
+    /// A WINS goes out.
+    pub(crate) fn on_told(&mut self, now: Millis, rto_ms: u32) {
+        if let Some(reopened) = &mut self.reopened {
+            reopened.again_at = Some(now.plus(rto_ms));
         }
     }
 
@@ -84,16 +92,15 @@ impl Probe {
     }
 
     /// Raises the WINS again when its repetition is due.
-    pub(crate) fn repeat_tell(&mut self, now: Millis, rto_ms: u32) {
+    pub(crate) fn repeat_tell(&mut self, now: Millis) {
         let Some(reopened) = &mut self.reopened else {
             return;
         };
-        if now < reopened.again_at {
+        if reopened.again_at.is_none_or(|again_at| now < again_at) {
             return;
         }
         self.tell = true;
         reopened.left -= 1;
-        reopened.again_at = now.plus(rto_ms);
         if reopened.left == 0 {
             self.reopened = None;
         }
@@ -101,7 +108,7 @@ impl Probe {
 
     /// When [`repeat_tell`](Self::repeat_tell) has something to do.
     pub(crate) fn next_tell(&self) -> Option<Millis> {
-        self.reopened.map(|reopened| reopened.again_at)
+        self.reopened?.again_at
     }
 
     /// A WASK with this time stamp goes out.

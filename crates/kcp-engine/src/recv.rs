@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::buffer::BufferPool;
+use crate::buffer::{BufferPool, POOL_CLASS_BYTES};
 use crate::config::IKCP_WND_RCV;
 use crate::error::RecvError;
 use crate::seq::Sn;
@@ -15,6 +15,7 @@ use crate::seq::Sn;
 struct Arrived {
     bytes: Vec<u8>,
     frg: u8,
+    /// The end of the stream instead of data.
     fin: bool,
 }
 
@@ -32,7 +33,7 @@ pub(crate) enum Arrival {
 /// Segments that arrived out of order, and those ready for the application.
 ///
 /// Invariants: `reorder` holds only sns in `next..next + its length`; `ready` is a run of segments
-/// in order that ends just before `next`; a FIN is the last segment ever to enter `ready`.
+/// in order that ends just before `next`; once `finished`, nothing enters either.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     /// The sn expected next (C: `rcv_nxt`).
@@ -46,9 +47,12 @@ pub(crate) struct Receiver {
     ready: VecDeque<Arrived>,
     /// Bytes of the first ready segment that a short read has already taken.
     head_taken: usize,
+    /// Payload held, and the memory that it takes.
     held_bytes: usize,
-    /// Most bytes held before segments out of order are refused; in order, twice that.
+    held_capacity: usize,
+    /// Most memory held before segments out of order are refused; in order, twice that.
     limit_bytes: usize,
+    /// The peer's FIN has been reached.
     finished: bool,
     pool: Arc<BufferPool>,
 }
@@ -71,6 +75,7 @@ impl Receiver {
             ready: VecDeque::new(),
             head_taken: 0,
             held_bytes: 0,
+            held_capacity: 0,
             limit_bytes,
             finished: false,
             pool,
@@ -88,6 +93,11 @@ impl Receiver {
     /// protocol.md 10.2: never below 128, or the largest message could not be assembled.
     pub(crate) fn set_window(&mut self, segments: u32) {
         self.window = segments.max(IKCP_WND_RCV);
+    }
+
+    /// Changes what may be held; see the field.
+    pub(crate) const fn set_limit(&mut self, bytes: usize) {
+        self.limit_bytes = bytes;
     }
 
     /// Segments out of order (C: `nrcv_buf`).
@@ -140,21 +150,10 @@ impl Receiver {
             self.deliver_reordered();
             return Arrival::Duplicate;
         }
-        let limit = if ahead == 0 {
-            self.limit_bytes.saturating_mul(2)
-        } else {
-            self.limit_bytes
-        };
-        if self.held_bytes.saturating_add(payload.len()) > limit {
+        if !self.has_room(ahead == 0, payload.len()) {
             return Arrival::NoRoom;
         }
-        let mut bytes = if payload.is_empty() {
-            Vec::new()
-        } else {
-            self.pool.take(payload.len())
-        };
-        bytes.extend_from_slice(payload);
-        self.held_bytes += payload.len();
+        let bytes = self.keep(payload);
         let arrived = Arrived { bytes, frg, fin };
         if ahead == 0 && !self.is_full() {
             self.deliver(arrived);
@@ -168,9 +167,44 @@ impl Receiver {
         Arrival::New
     }
 
+    /// protocol.md 11.4. What completes the message in front is always taken: nothing else could
+    /// make room.
+    fn has_room(&self, in_order: bool, len: usize) -> bool {
+        let limit = if in_order {
+            self.limit_bytes.saturating_mul(2)
+        } else {
+            self.limit_bytes
+        };
+        let completes = in_order
+            && match self.ready.front() {
+                None => true,
+                Some(head) => self.ready.len() <= usize::from(head.frg),
+            };
+        completes || self.held_capacity.saturating_add(len) <= limit
+    }
+
+    /// A copy of the payload. A pooled buffer several times its size would only waste memory.
+    fn keep(&mut self, payload: &[u8]) -> Vec<u8> {
+        let len = payload.len();
+        let mut bytes = match len {
+            0 => Vec::new(),
+            _ if POOL_CLASS_BYTES[1..3]
+                .iter()
+                .any(|&class| class < len && len <= class * 2) =>
+            {
+                Vec::with_capacity(len)
+            }
+            _ => self.pool.take(len),
+        };
+        bytes.extend_from_slice(payload);
+        self.held_bytes += len;
+        self.held_capacity += bytes.capacity();
+        bytes
+    }
+
     /// Size of the next message if all of it is here (protocol.md 4.3).
     pub(crate) fn peek_size(&self) -> Option<usize> {
-        let head = self.ready.front().filter(|head| !head.fin)?;
+        let head = self.ready.front()?;
         if head.frg == 0 {
             return Some(head.bytes.len() - self.head_taken);
         }
@@ -222,9 +256,6 @@ impl Receiver {
             let Some(head) = self.ready.front() else {
                 break;
             };
-            if head.fin {
-                break;
-            }
             let bytes = &head.bytes[self.head_taken..];
             let n = bytes.len().min(buffer.len() - at);
             buffer[at..at + n].copy_from_slice(&bytes[..n]);
@@ -238,28 +269,36 @@ impl Receiver {
                 self.deliver_reordered();
             }
         }
-        match self.ready.front() {
-            _ if at > 0 || buffer.is_empty() => Ok(at),
-            Some(head) if head.fin => Err(RecvError::Finished),
-            _ => Err(RecvError::Empty),
+        if at > 0 || buffer.is_empty() {
+            return Ok(at);
         }
+        Err(self.nothing())
     }
 
-    /// Whether [`read`](Self::read) would return something other than `Empty`.
+    /// Whether there is something to take, an empty message or the end included.
     pub(crate) fn has_readable(&self) -> bool {
-        // Empty messages in front are skipped by a reader; they are rare, so looking is cheap.
-        self.ready
-            .iter()
-            .any(|part| part.fin || !part.bytes.is_empty())
+        !self.ready.is_empty() || self.finished
+    }
+
+    const fn nothing(&self) -> RecvError {
+        if self.finished {
+            RecvError::Finished
+        } else {
+            RecvError::Empty
+        }
     }
 
     fn message_size(&self, capacity: usize) -> Result<usize, RecvError> {
-        match self.ready.front() {
-            None => return Err(RecvError::Empty),
-            Some(head) if head.fin => return Err(RecvError::Finished),
-            Some(_) => {}
+        if self.ready.is_empty() {
+            return Err(self.nothing());
         }
-        let needed = self.peek_size().ok_or(RecvError::Incomplete)?;
+        // A message that the peer ended in the middle of will never be whole.
+        let missing = if self.finished {
+            RecvError::Finished
+        } else {
+            RecvError::Incomplete
+        };
+        let needed = self.peek_size().ok_or(missing)?;
         if needed > capacity {
             return Err(RecvError::BufferTooSmall { needed });
         }
@@ -270,7 +309,7 @@ impl Receiver {
     fn message(&self) -> impl Iterator<Item = &Arrived> {
         let mut over = false;
         self.ready.iter().take_while(move |part| {
-            let take = !over && !part.fin;
+            let take = !over;
             over |= part.frg == 0;
             take
         })
@@ -278,6 +317,7 @@ impl Receiver {
 
     fn drop_head(&mut self, part: Arrived) {
         self.held_bytes -= part.bytes.len();
+        self.held_capacity -= part.bytes.capacity();
         self.head_taken = 0;
         if part.bytes.capacity() > 0 {
             self.pool.give(part.bytes);
@@ -285,9 +325,23 @@ impl Receiver {
     }
 
     fn deliver(&mut self, arrived: Arrived) {
-        self.finished |= arrived.fin;
-        self.ready.push_back(arrived);
         self.next = self.next.next();
+        if arrived.fin {
+            self.finish();
+        } else {
+            self.ready.push_back(arrived);
+        }
+    }
+
+    /// What lies behind a FIN belongs to nobody.
+    fn finish(&mut self) {
+        self.finished = true;
+        for part in core::mem::take(&mut self.reorder).into_iter().flatten() {
+            self.held_bytes -= part.bytes.len();
+            self.held_capacity -= part.bytes.capacity();
+            self.pool.give(part.bytes);
+        }
+        self.reordered = 0;
     }
 
     fn deliver_reordered(&mut self) {

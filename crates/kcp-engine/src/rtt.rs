@@ -55,6 +55,7 @@ impl RttEstimator {
     }
 
     pub(crate) fn on_fine_sample(&mut self, sample_us: u64) {
+        let sample_us = sample_us.min(u64::from(IKCP_RTO_MAX) * 1_000);
         self.smoothed_us = Some(match self.smoothed_us {
             None => sample_us,
             Some(smoothed) => (7 * smoothed + sample_us) / 8,

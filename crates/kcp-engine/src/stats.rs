@@ -46,7 +46,8 @@ pub struct EngineStats {
     pub ignored_invalid_ack: u64,
     /// Ignored: `una` beyond what was sent.
     pub ignored_invalid_una: u64,
-    /// Ignored: no room in the ACK list; the peer sends again.
+    /// Not acknowledged by itself: no room in the ACK list. `una` or the peer's next try makes up
+    /// for it.
     pub ignored_ack_list_full: u64,
     /// Ignored: more bytes than the receive window stands for.
     pub ignored_no_room: u64,

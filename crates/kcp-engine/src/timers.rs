@@ -2,7 +2,6 @@
 
 use alloc::collections::BinaryHeap;
 use alloc::collections::binary_heap::PeekMut;
-use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use crate::in_flight::InFlightRing;
@@ -57,6 +56,8 @@ impl Eq for Entry {}
 #[derive(Debug, Default)]
 pub(crate) struct ResendTimers {
     heap: BinaryHeap<Entry>,
+    /// Entries left by the last sweep.
+    swept_to: usize,
 }
 
 impl ResendTimers {
@@ -65,11 +66,13 @@ impl ResendTimers {
         if count == 0 {
             return;
         }
-        // Each segment in flight has one live entry at most, so more than twice as many means that
-        // half are stale: sweeping costs no more than arming them did.
-        if self.heap.len() >= SWEEP_FROM && self.heap.len() > 2 * ring.outstanding() {
+        // A segment in flight has one live entry, so more than twice as many means that half are
+        // stale. Waiting until their number has doubled keeps a sweep cheaper than the arming.
+        let many = 2 * ring.outstanding().max(self.swept_to);
+        if self.heap.len() >= SWEEP_FROM.max(many) {
             self.heap
                 .retain(|entry| entry.sns().any(|sn| entry.is_live(sn, ring)));
+            self.swept_to = self.heap.len();
         }
         self.heap.push(Entry { at, first, count });
     }
@@ -90,7 +93,7 @@ impl ResendTimers {
     }
 
     /// Appends to `due` every segment whose time has come.
-    pub(crate) fn expire(&mut self, now: Millis, ring: &InFlightRing, due: &mut Vec<Sn>) {
+    pub(crate) fn expire(&mut self, now: Millis, ring: &InFlightRing, due: &mut impl Extend<Sn>) {
         while let Some(top) = self.heap.peek_mut() {
             if top.at > now {
                 break;
@@ -106,6 +109,7 @@ mod tests {
     use super::*;
     use crate::in_flight::tests::record_due_at;
     use crate::time::Instant;
+    use alloc::vec::Vec;
 
     fn ms(ms: u64) -> Millis {
         Millis::of(Instant::from_millis(ms))

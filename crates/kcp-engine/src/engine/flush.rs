@@ -23,6 +23,8 @@ struct Plan {
     fast: bool,
 }
 
+/// How many due segments are looked at to tell whether the peer is silent.
+const SILENT_AMONG: usize = 8;
 /// The least window that the pacing rate is computed from, in segments per round trip.
 const PACED_SEGMENTS: u32 = 32;
 
@@ -93,15 +95,18 @@ impl KcpEngine {
         self.pacer.refill(self.clock.now(), bytes, rtt);
     }
 
-    /// Everything in flight whose time-out has passed or that was overtaken, in order of sn.
+    /// Everything in flight whose time-out has passed or that was overtaken, in order of sn; what
+    /// the pacer held back the last time is still there.
     fn collect_due(&mut self) {
-        self.due.clear();
+        let held = self.due.len();
         self.timers
             .expire(self.clock.millis(), &self.in_flight, &mut self.due);
         self.fast.take_ready(&self.in_flight, &mut self.due);
-        let una = self.in_flight.una();
-        self.due.sort_unstable_by_key(|sn| sn.distance_from(una));
-        self.due.dedup();
+        if self.due.len() > held {
+            let una = self.in_flight.una();
+            let due = self.due.make_contiguous();
+            due.sort_unstable_by_key(|sn| sn.distance_from(una));
+        }
     }
 
     /// protocol.md 7.2
@@ -123,13 +128,13 @@ impl KcpEngine {
         };
         self.probe.on_flush(now, self.remote_window, first_wait);
         if self.is_strict() {
-            self.probe.repeat_tell(now, self.rtt.rto_ms);
+            self.probe.repeat_tell(now);
             self.probe.ask |= !self.proof.is_limited()
                 && self.probe.may_press(self.clock.now(), self.rto())
                 && self.peer_is_silent();
         }
         let (sn, stale_ts) = plan.stale;
-        if core::mem::take(&mut self.probe.ask) {
+        if core::mem::take(&mut self.probe.ask) && self.may_probe(plan) {
             let ts = if self.is_strict() {
                 self.clock.wire()
             } else {
@@ -139,17 +144,26 @@ impl KcpEngine {
             plan.bytes += IKCP_OVERHEAD;
             self.outbox.push_back(Outgoing::Ask { sn, ts });
         }
-        if core::mem::take(&mut self.probe.tell) {
+        if core::mem::take(&mut self.probe.tell) && self.may_probe(plan) {
+            self.probe.on_told(now, self.rtt.rto_ms);
             plan.bytes += IKCP_OVERHEAD;
             self.outbox.push_back(Outgoing::Tell { sn, ts: stale_ts });
         }
     }
 
+    /// protocol.md 11.3: questions count too. One that does not fit is dropped; whoever wanted it
+    /// asks again.
+    fn may_probe(&self, plan: &Plan) -> bool {
+        self.proof.allowance(plan.bytes) >= IKCP_OVERHEAD
+    }
+
     /// A segment times out for at least the second time and nothing was heard since the last.
     fn peer_is_silent(&self) -> bool {
         let now = self.clock.millis();
+        // The oldest are in front; if they are not silent, the others are not.
         self.due
             .iter()
+            .take(SILENT_AMONG)
             .filter_map(|&sn| self.in_flight.get(sn))
             .any(|record| {
                 let again = record.xmit >= 2 && record.resend_at <= now;
@@ -163,22 +177,25 @@ impl KcpEngine {
     /// protocol.md 7.5 for what was sent before.
     fn plan_resends(&mut self, plan: &mut Plan) {
         let now = self.clock.millis();
-        let due = core::mem::take(&mut self.due);
-        for (i, &sn) in due.iter().enumerate() {
+        while let Some(&sn) = self.due.front() {
+            if !self.pacer.allows() {
+                self.paced = true;
+                return;
+            }
+            self.due.pop_front();
+            // It may be there twice, and may have been acknowledged while it was held back.
+            while self.due.front() == Some(&sn) {
+                self.due.pop_front();
+            }
             let Some(&record) = self.in_flight.get(sn) else {
                 continue;
             };
-            if !self.pacer.allows() {
-                self.put_back(&due[i..]);
-                break;
-            }
             if now >= record.resend_at {
                 self.resend_by_timeout(record, plan);
             } else if self.fast.allows(record.xmit) {
                 self.resend_early(record, plan);
             }
         }
-        self.due = due;
     }
 
     fn resend_by_timeout(&mut self, mut record: InFlight, plan: &mut Plan) {
@@ -189,17 +206,16 @@ impl KcpEngine {
             NoDelay::Fast => rto / 2,
             NoDelay::Linear => self.rtt.rto_ms / 2,
         };
-        record.rto_ms = rto.saturating_add(step).min(i32::MAX as u32); // protocol.md 11.8
-        record.resend_at = self.clock.millis().plus(record.rto_ms);
         let allowed =
             self.proof.allowance(plan.bytes) >= size || self.proof.take_extra(plan.bytes + size);
         if !allowed {
-            // protocol.md 11.3: only the clock goes on.
-            self.timers
-                .arm(record.resend_at, record.sn, 1, &self.in_flight);
-            self.store(record);
+            // protocol.md 11.3: looked at again later, and not backed off: the proof may come.
+            record.resend_at = self.clock.millis().plus(self.rtt.rto_ms);
+            self.store_due(record);
             return;
         }
+        record.rto_ms = rto.saturating_add(step).min(i32::MAX as u32); // protocol.md 11.8
+        record.resend_at = self.clock.millis().plus(record.rto_ms);
         let carried = self.fast.count(record.sn, record.xmit, record.fast_acks);
         record.xmit += 1;
         record.fast_acks = carried;
@@ -224,9 +240,7 @@ impl KcpEngine {
     fn resend(&mut self, mut record: InFlight, plan: &mut Plan) {
         record.last_ts = self.clock.wire();
         record.last_sent = self.clock.now();
-        self.store(record);
-        self.timers
-            .arm(record.resend_at, record.sn, 1, &self.in_flight);
+        self.store_due(record);
         self.fast.track(
             record.sn,
             record.last_ts,
@@ -237,24 +251,17 @@ impl KcpEngine {
         self.plan_segment(&record, plan);
     }
 
-    fn store(&mut self, record: InFlight) {
-        if let Some(slot) = self.in_flight.get_mut(record.sn) {
-            *slot = record;
-        }
-    }
-
-    /// What the pacer held back stays due.
-    fn put_back(&mut self, rest: &[Sn]) {
-        self.paced = true;
-        let now = self.clock.millis();
-        for &sn in rest {
-            match self.in_flight.get(sn) {
-                Some(record) if record.resend_at <= now => {
-                    self.timers.arm(record.resend_at, sn, 1, &self.in_flight);
-                }
-                Some(_) => self.fast.put_back(sn),
-                None => {}
-            }
+    /// Writes a record back and reminds of its new time.
+    fn store_due(&mut self, record: InFlight) {
+        let Some(slot) = self.in_flight.get_mut(record.sn) else {
+            return;
+        };
+        // Two early resends within a millisecond have the same time: one reminder does.
+        let reminded = slot.resend_at == record.resend_at;
+        *slot = record;
+        if !reminded {
+            self.timers
+                .arm(record.resend_at, record.sn, 1, &self.in_flight);
         }
     }
 

@@ -143,7 +143,8 @@ impl KcpEngine {
             return Verdict::Believe;
         }
         self.counters.ignored_invalid_ack += 1;
-        if self.proof.on_invalid_ack() {
+        // Only for a segment in flight was there a time stamp to guess.
+        if self.in_flight.contains(header.sn) && self.proof.on_invalid_ack() {
             self.fault.get_or_insert(Fault::ForgedAcks);
         }
         Verdict::Ignore
@@ -156,6 +157,7 @@ impl KcpEngine {
         self.probe.on_heard();
         if self.is_strict() {
             match command {
+                Command::Push | Command::Fin => {}
                 _ if header.is_marked() => self.on_mark(),
                 Command::Ack | Command::Wask | Command::Wins => self.close.shown_stock = true,
                 _ => {}
@@ -227,6 +229,9 @@ impl KcpEngine {
                 self.counters.ignored_no_room += 1;
                 return;
             }
+        }
+        if fin {
+            self.on_mark(); // protocol.md 12.1: an acceptable FIN shows it too
         }
         let limit = self.receiver.window() as usize + ACK_LIST_SPARE;
         if self.is_strict() && self.acks.len() >= limit {

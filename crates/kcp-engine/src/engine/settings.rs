@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::KcpEngine;
+use super::{KcpEngine, receive_limit};
 use crate::error::ConfigError;
 
 impl KcpEngine {
@@ -20,8 +20,12 @@ impl KcpEngine {
     /// # Errors
     /// Outside 1 to 65535 (send) or 128 to 65535 (receive).
     pub fn set_windows(&mut self, send: u32, receive: u32) -> Result<(), ConfigError> {
+        let was_full = self.receiver.is_full();
         self.reconfigure(|config| config.window_size(send, receive))?;
         self.receiver.set_window(receive);
+        if self.is_strict() {
+            self.reopen_window(was_full);
+        }
         Ok(())
     }
 
@@ -39,6 +43,8 @@ impl KcpEngine {
     ) -> Result<(), ConfigError> {
         let config = change(self.config.clone());
         config.validate()?;
+        self.receiver
+            .set_limit(receive_limit(&config, self.validation));
         self.config = config;
         Ok(())
     }

@@ -50,7 +50,8 @@ impl KcpEngine {
         self.wait_snd() == 0
     }
 
-    /// Whether [`read`](Self::read) would return bytes or the end of the stream.
+    /// Whether there is something to take: bytes, an empty message, or the end of the stream. After
+    /// an empty message a [`read`](Self::read) may still find nothing.
     pub fn has_readable(&self) -> bool {
         self.receiver.has_readable()
     }

@@ -37,8 +37,8 @@ struct Extent {
 }
 
 impl KcpEngine {
-    /// Appends the next train to `out`: one to `max_datagrams` datagrams of equal size, the last
-    /// one perhaps shorter, at most 65000 bytes together. `None` when there is nothing to send.
+    /// Appends the next train to `out`: one to `max_datagrams` (at least 1) datagrams of equal size,
+    /// the last one perhaps shorter; several together have at most 65000 bytes. `None` when there is nothing to send.
     ///
     /// Call it until it returns `None` after any calls that change the engine, unless the socket
     /// is full: then stop and go on later. Nothing is lost; what was acknowledged meanwhile is not
@@ -52,6 +52,7 @@ impl KcpEngine {
         max_datagrams: usize,
     ) -> Option<Transmit> {
         self.clock.observe(now);
+        self.drop_acknowledged();
         if self.outbox.is_empty() && self.flush_wanted {
             self.flush_as_asked();
         }
@@ -93,14 +94,19 @@ impl KcpEngine {
         }
     }
 
-    /// Where the next datagram ends. Entries of segments acknowledged meanwhile are dropped.
-    fn next_extent(&mut self) -> Option<Extent> {
+    /// Drops what was decided and acknowledged meanwhile, up to the first entry to be sent.
+    fn drop_acknowledged(&mut self) {
         while let Some(&front) = self.outbox.front() {
             if self.size_of(front).is_some() {
-                break;
+                return;
             }
             self.outbox.pop_front();
         }
+    }
+
+    /// Where the next datagram ends.
+    fn next_extent(&mut self) -> Option<Extent> {
+        self.drop_acknowledged();
         let mut extent = Extent {
             entries: 0,
             bytes: 0,

@@ -181,3 +181,27 @@ proptest! {
         }
     }
 }
+
+/// Prefix ends do not survive until the numbers have come half way round.
+#[test]
+fn old_events_are_forgotten() {
+    let (first, far) = (Sn::ZERO, Sn::new(1 << 31) + 3);
+    let mut both = Both {
+        threshold: 1,
+        limit: 5,
+        ring: InFlightRing::new(first),
+        fast: FastResend::new(1, 5, first),
+        naive: Vec::new(),
+        now: 0,
+    };
+    both.send(3);
+    both.ack(&[(2, 0)]);
+    assert!(both.fast.is_ready(&both.ring));
+    both.flush(1);
+    // In-order ACKs make no event, and still clear what is behind them.
+    while both.ring.acknowledge_before(first + 2).is_some() {}
+    both.fast
+        .on_acks(first, WireTs::new(0), true, &mut both.ring);
+    both.ring = InFlightRing::new(far);
+    assert!(!both.fast.is_ready(&both.ring));
+}

@@ -69,7 +69,32 @@ fn fin_is_delivered_in_order() {
         assert_eq!(s.recv(), Err(RecvError::Finished));
     }
     s.tick(10)
-        .sends(&["ACK 2 ts=5 una=3 wnd=127 | ACK 0 una=3 wnd=127 | ACK 1 una=3 wnd=127"]);
+        .sends(&["ACK 2 ts=5 una=3 | ACK 0 una=3 | ACK 1 una=3"]);
+}
+
+/// protocol.md 12.2: a FIN in the middle of a message ends the stream; the torso is not delivered as
+/// a message, and nothing hangs.
+#[test]
+fn a_fin_inside_a_message_ends_it() {
+    for frg in [1, 5] {
+        let mut s = Script::strict(&plain());
+        s.input(&[push(0, b"abc").frg(frg), seg(Command::Fin, 1)]);
+        assert_eq!(s.engine.peek_size(), None);
+        assert_eq!(s.recv(), Err(RecvError::Finished));
+        let mut buffer = [0; 9];
+        assert_eq!(s.engine.read(&mut buffer), Ok(3));
+        assert_eq!(s.engine.read(&mut buffer), Err(RecvError::Finished));
+    }
+}
+
+/// protocol.md 12.1: a FIN out of the window shows nothing.
+#[test]
+fn a_fin_beyond_the_window_is_no_mark() {
+    let mut s = Script::strict(&plain());
+    s.input(&[seg(Command::Fin, 500)]);
+    assert!(!s.engine.peer_knows_close());
+    s.input(&[seg(Command::Fin, 3)]);
+    assert!(s.engine.peer_knows_close());
 }
 
 /// protocol.md 12.2: half-close: the other direction goes on.
@@ -78,7 +103,7 @@ fn data_flows_after_the_peer_s_fin() {
     let mut s = Script::strict(&plain());
     s.input(&[seg(Command::Fin, 0)]);
     s.send(b"still here").tick(10);
-    s.sends(&["ACK 0 una=1 wnd=127 | PUSH 0 ts=10 una=1 len=10 wnd=127"]);
+    s.sends(&["ACK 0 una=1 | PUSH 0 ts=10 una=1 len=10"]);
 }
 
 /// protocol.md 12.7: a peer without the mark gets no FIN; once drained there is nothing to do.

@@ -176,6 +176,18 @@ fn an_undrained_flush_is_kept() {
     s.sends(&["PUSH 2 ts=10 len=1000", "PUSH 3 ts=21 len=5"]);
 }
 
+/// When all that waited has been acknowledged, the drain goes on to what was wanted meanwhile.
+#[test]
+fn a_drain_does_not_end_early() {
+    let mut s = Script::strict(&plain().flush_policy(FlushPolicy::Immediate));
+    s.at(1).send(b"x").sends(&["PUSH 0 ts=1 len=1"]);
+    s.at(210);
+    s.engine.handle_timeout(s.now);
+    // Undrained; the acknowledgement and new data come first.
+    s.tick(300).input(&[ack(0, 1).una(1), push(0, b"in")]);
+    s.sends(&["ACK 0 una=1 wnd=127"]);
+}
+
 /// A train is datagrams of one size, the last perhaps shorter.
 #[test]
 fn trains_are_equal_sized() {

@@ -84,12 +84,27 @@ fn reads_cross_messages() {
 fn empty_messages_do_not_end_a_stream() {
     let mut s = Script::as_c(&plain());
     s.input(&[push(0, b"")]);
-    assert!(!s.engine.has_readable());
+    assert!(s.engine.has_readable());
     assert_eq!(s.recv(), Ok(Vec::new()));
     s.input(&[push(1, b""), push(2, b"x")]);
     assert!(s.engine.has_readable());
     let mut byte = [0];
     assert_eq!(s.engine.read(&mut byte), Ok(1));
+}
+
+/// protocol.md 4.4: a full queue of empty messages is something to take, or nothing would move.
+#[test]
+fn empty_messages_can_be_cleared() {
+    let mut s = Script::strict(&plain());
+    for sn in 0..128 {
+        s.input(&[push(sn, b"")]);
+    }
+    assert!(s.engine.has_readable());
+    let mut byte = [0];
+    assert_eq!(s.engine.read(&mut byte), Err(RecvError::Empty));
+    assert!(!s.engine.has_readable());
+    let line = s.tick(10).drain().pop().unwrap();
+    assert!(line.ends_with("WINS 127 una=128"), "{line}");
 }
 
 /// protocol.md 4.6 and 4.2: una does not pass what the ready queue has no room for.

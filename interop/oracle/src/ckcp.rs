@@ -341,6 +341,23 @@ impl CKcp {
         self.block().ackcount
     }
 
+    /// Whether a flush would resend a segment early.
+    pub fn has_fast_resend(&self) -> bool {
+        let IKCPCB {
+            fastresend,
+            fastlimit,
+            ..
+        } = self.block();
+        let (threshold, limit) = (fastresend.cast_unsigned(), fastlimit.cast_unsigned());
+        let mut found = false;
+        if threshold > 0 {
+            self.for_each_in_flight(|segment| {
+                found |= segment.fastack >= threshold && (limit == 0 || segment.xmit <= limit);
+            });
+        }
+        found
+    }
+
     /// Calls `visit` with every segment in flight, in order of sequence number.
     pub fn for_each_in_flight(&self, mut visit: impl FnMut(InFlight)) {
         let head = &raw const self.block().snd_buf;

@@ -155,6 +155,8 @@ coverage! {
     tick_resync,
     /// Flushes between ticks (Immediate).
     flush_immediate,
+    /// Inputs under Immediate after which there was nothing to flush, and no flush.
+    moment_quiet,
     /// First transmissions.
     sent_first,
     /// Retransmissions by timeout.

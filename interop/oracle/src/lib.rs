@@ -12,8 +12,8 @@
 //!
 //! Under `FlushPolicy::Interval` both sides flush at ticks. Under `Immediate` our engine
 //! decides (`docs/protocol.md` 7.6): the world asks it whether a flush is due and calls
-//! `ikcp_flush` at exactly that moment. What a flush does is compared; that those are the
-//! right moments is for the engine's own tests. C's `current` is set to now before each input
+//! `ikcp_flush` at exactly that moment. That no such moment is missed is checked against C's
+//! state. C's `current` is set to now before each input
 //! and each such flush, because our engine's clock is never stale.
 //!
 //! # Scripts

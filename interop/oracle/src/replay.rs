@@ -1,5 +1,7 @@
 //! Replaying scripts, and making a failing one small.
 
+use std::panic;
+
 use crate::{Damage, Difference, InFlight, Op, Script, Step, Subject, World};
 
 /// How a script failed.
@@ -57,14 +59,19 @@ pub fn shrink<S: Subject>(script: &Script) -> Script {
         left: SHRINK_STEPS,
     };
     shrinker.script.steps.truncate(failure.at + 1);
+    // A script that panics does so in thousands of replays; the first one has been printed.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
     loop {
         let before = shrinker.script.clone();
         shrinker.drop_chunks::<S>();
         shrinker.simplify_steps::<S>();
         if shrinker.script == before || shrinker.left == 0 {
-            return shrinker.script;
+            break;
         }
     }
+    panic::set_hook(hook);
+    shrinker.script
 }
 
 /// A script on its way down.

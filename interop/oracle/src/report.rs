@@ -118,6 +118,9 @@ impl fmt::Display for Difference {
                 )?;
                 datagrams(f, "C   ", c)
             }
+            Self::Asleep { c } => writeln!(f, "  ours is idle, C is not: {c:?}"),
+            Self::Panic { message } => writeln!(f, "  ours panicked: {message}"),
+            Self::Missed { cause } => writeln!(f, "  ours does not flush after {cause}"),
             Self::Spin { deadline_us } => {
                 writeln!(f, "  ours asks for {deadline_us} us right after its update")
             }

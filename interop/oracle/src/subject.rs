@@ -137,7 +137,8 @@ impl<const DEFECT: u8> Subject for CSubject<DEFECT> {
 
     fn is_flush_due(&self) -> bool {
         let state = self.core.visible();
-        self.immediate && (self.core.pending_acks() > 0 || state.nsnd_que > 0 || state.probe != 0)
+        let waiting = state.nsnd_que > 0 || state.probe != 0 || state.ackcount > 0;
+        self.immediate && (waiting || self.core.has_fast_resend())
     }
 
     fn drain(&mut self, now_us: u64, output: &mut Datagrams) {

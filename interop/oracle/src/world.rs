@@ -1,5 +1,7 @@
 //! Two endpoints, each of them C and the engine side by side, and the link between them.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use crate::{
     CKcp, Coverage, Damage, Datagrams, Op, Settings, Setup, Side, Step, Subject, Visible,
     coverage::{Arrival, BeforeFlush, distance},
@@ -56,6 +58,21 @@ pub enum Difference {
         /// What C sent.
         c: Datagrams,
     },
+    /// Under Immediate something should leave now, but the engine does not flush.
+    Missed {
+        /// What there is to send.
+        cause: &'static str,
+    },
+    /// The engine says that it is idle, but C still has something to do.
+    Asleep {
+        /// C's state.
+        c: Box<Visible>,
+    },
+    /// The engine panicked.
+    Panic {
+        /// What it said.
+        message: String,
+    },
     /// Right after an update the engine wants another at once: a driver would spin.
     Spin {
         /// The moment it names, microseconds.
@@ -72,6 +89,9 @@ impl Difference {
             Self::Output { .. } => "output",
             Self::State { .. } => "state",
             Self::EarlyOutput { .. } => "early output",
+            Self::Missed { .. } => "missed flush",
+            Self::Asleep { .. } => "idleness",
+            Self::Panic { .. } => "panic",
             Self::Spin { .. } => "spin",
         }
     }
@@ -108,6 +128,8 @@ struct Scratch {
     payload: Vec<u8>,
     received: [Vec<u8>; 2],
     arriving: Vec<u8>,
+    /// Whether this step's datagram went in.
+    arrived: bool,
     output: Datagrams,
     idle: Vec<Vec<u8>>,
 }
@@ -140,8 +162,17 @@ impl<S: Subject> World<S> {
     ///
     /// # Errors
     ///
-    /// The first difference.
+    /// The first difference. The world is of no use after it.
     pub fn step(&mut self, step: &Step) -> Result<(), Difference> {
+        panic::catch_unwind(AssertUnwindSafe(|| self.try_step(step))).unwrap_or_else(|payload| {
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+            let message = text.unwrap_or("without a message").to_owned();
+            Err(Difference::Panic { message })
+        })
+    }
+
+    fn try_step(&mut self, step: &Step) -> Result<(), Difference> {
         let before_us = self.now_us;
         self.now_us += step.after_us;
         let index = step.side.index();
@@ -150,6 +181,7 @@ impl<S: Subject> World<S> {
             return Ok(());
         }
         self.coverage.steps += 1;
+        self.scratch.arrived = false;
         let old = self.ends[index].core.visible();
         match &step.op {
             Op::Send(len) => self.send(index, *len, false)?,
@@ -167,6 +199,7 @@ impl<S: Subject> World<S> {
             Op::Mtu(_) | Op::Windows(..) | Op::Interval(_) => self.reconfigure(index, &step.op),
         }
         self.compare_state(index)?;
+        self.check_moment(index, &step.op, &old)?;
         // Undrained, an engine need not know yet what it wants.
         self.ends[index].deadline = None;
         if !step.hold || step.op == Op::Update {
@@ -174,6 +207,10 @@ impl<S: Subject> World<S> {
             self.compare_state(index)?;
             let end = &mut self.ends[index];
             end.deadline = end.ours.deadline();
+            if end.deadline == Some(None) && !is_idle(&end.core.visible()) {
+                let c = Box::new(end.core.visible());
+                return Err(Difference::Asleep { c });
+            }
             if let (Op::Update, Some(Some(deadline_us))) = (&step.op, end.deadline)
                 && deadline_us <= self.now_us
             {
@@ -332,6 +369,7 @@ impl<S: Subject> World<S> {
             self.coverage.skipped += 1;
             return Ok(());
         }
+        self.scratch.arrived = true;
         end.core.set_current(current);
         let result = end.core.input(datagram);
         let ours = end.ours.input(self.now_us, datagram);
@@ -449,6 +487,45 @@ impl<S: Subject> World<S> {
         Ok(())
     }
 
+    /// Whether the engine flushes when it should under Immediate (protocol.md 7.6), by what C's
+    /// state says after the step.
+    fn check_moment(&mut self, index: usize, op: &Op, old: &Visible) -> Result<(), Difference> {
+        let End {
+            core,
+            ours,
+            settings,
+            ..
+        } = &self.ends[index];
+        if !settings.immediate || ours.is_flush_due() {
+            return Ok(());
+        }
+        let new = core.visible();
+        let cause = match op {
+            Op::Send(_) | Op::Write(_) if new.nsnd_que > old.nsnd_que => "a write",
+            Op::Recv(_) if new.probe > old.probe => "a WINS",
+            _ if !self.scratch.arrived => return Ok(()),
+            _ if new.ackcount > 0 => "an ACK",
+            _ if new.probe > 0 => "a WINS",
+            _ => {
+                let opened = new.snd_una != old.snd_una || new.rmt_wnd > old.rmt_wnd;
+                let mut limit = new.rmt_wnd.min(settings.send_window.into());
+                if !settings.no_window {
+                    limit = limit.min(new.cwnd);
+                }
+                let flying = distance(new.snd_nxt as u32, new.snd_una as u32);
+                if opened && new.nsnd_que > 0 && i64::from(flying) < limit {
+                    "an opened window"
+                } else if core.has_fast_resend() {
+                    "an overtaken segment"
+                } else {
+                    self.coverage.moment_quiet += 1;
+                    return Ok(());
+                }
+            }
+        };
+        Err(Difference::Missed { cause })
+    }
+
     fn compare_state(&self, index: usize) -> Result<(), Difference> {
         let end = &self.ends[index];
         let (c, ours) = (end.core.visible(), end.ours.visible());
@@ -468,6 +545,12 @@ impl<S> End<S> {
     const fn millis(&self, now_us: u64) -> u32 {
         ((now_us / 1_000) as u32).wrapping_add(self.settings.ts_offset)
     }
+}
+
+/// Whether C needs no update ever again, unless something happens (protocol.md 9.3).
+const fn is_idle(c: &Visible) -> bool {
+    let unsent = c.nsnd_que + c.nsnd_buf + c.ackcount + c.probe;
+    unsent == 0 && c.rmt_wnd > 0
 }
 
 /// Whether an ACK echoes a time about 2^31 ms from now. For C, such a time is after some of the

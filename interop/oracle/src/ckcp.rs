@@ -272,6 +272,11 @@ impl CKcp {
         block.incr = incr;
     }
 
+    /// Raises the flag that makes the next flush send a WASK (`IKCP_ASK_SEND`).
+    pub fn ask(&mut self) {
+        self.block_mut().probe |= 1;
+    }
+
     /// Sets the clock that `input` and `flush` read, ms.
     pub fn set_current(&mut self, current: u32) {
         self.block_mut().current = current;

@@ -155,6 +155,10 @@ coverage! {
     tick_resync,
     /// Flushes between ticks (Immediate).
     flush_immediate,
+    /// Flushes between ticks that the application asked for (Interval).
+    flush_asked,
+    /// Keepalives asked for.
+    asked,
     /// Inputs under Immediate after which there was nothing to flush, and no flush.
     moment_quiet,
     /// First transmissions.

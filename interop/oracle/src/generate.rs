@@ -358,12 +358,12 @@ impl Generator {
         Some(self.read(side, after, readable))
     }
 
-    /// A new setting, of those that may change.
+    /// A new setting, of those that may change, or a wish of the application.
     fn reconfigure<S: Subject>(&mut self, world: &World<S>) -> Step {
         let side = self.rng.pick(&Side::BOTH);
         let rng = &mut self.rng;
-        let op = match rng.below(3) {
-            0 if !self.profile.windows_only => {
+        let op = match rng.below(6) {
+            0 | 1 if !self.profile.windows_only => {
                 // Often below, but above a third: C's buffer allows no more.
                 let mtu = world.settings(side).mtu;
                 let lower = rng.between_u32((mtu / 3).max(50), mtu);
@@ -373,10 +373,12 @@ impl Generator {
                     profile::mtu(rng)
                 })
             }
-            0 | 1 => {
+            0..=2 => {
                 let (send, receive) = profile::windows(rng);
                 Op::Windows(send, receive)
             }
+            3 => Op::Flush,
+            4 => Op::Ask,
             _ => Op::Interval(profile::interval(rng)),
         };
         self.step_at(side, 0, op)

@@ -90,6 +90,14 @@ impl Subject for Ours {
         self.engine.handle_timeout(Instant::from_micros(now_us));
     }
 
+    fn request_flush(&mut self) {
+        self.engine.request_flush();
+    }
+
+    fn ask(&mut self) {
+        self.engine.keepalive();
+    }
+
     fn set_mtu(&mut self, mtu: u32) {
         self.engine.set_mtu(mtu as usize).expect("an mtu in range");
     }

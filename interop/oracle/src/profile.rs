@@ -13,7 +13,7 @@ pub(crate) struct Profile {
     pub(crate) links: [Link; 2],
     pub(crate) apps: [App; 2],
     pub(crate) clocks: [Clock; 2],
-    /// Chance that a step changes a setting, in ten thousand.
+    /// Chance that a step changes a setting, asks for a flush or for a sign of life, in ten thousand.
     pub(crate) reconfigure: u32,
     /// Whether only windows change.
     pub(crate) windows_only: bool,
@@ -331,8 +331,8 @@ pub(crate) fn interval(rng: &mut Rng) -> u32 {
 
 /// A send and a receive window, segments.
 pub(crate) fn windows(rng: &mut Rng) -> (u32, u32) {
-    let send = rng.pick(&[1, 2, 4, 16, 32, 32, 64, 128, 256, 1024]);
-    (send, rng.pick(&[128, 128, 128, 129, 256, 1024]))
+    let send = rng.pick(&[1, 2, 4, 16, 32, 32, 64, 64, 128, 256, 1_024, 65_535]);
+    (send, rng.pick(&[128, 128, 128, 129, 256, 1_024, 65_535]))
 }
 
 /// A datagram size, bytes; mostly small, so that numbers move fast.

@@ -120,6 +120,10 @@ pub enum Op {
     },
     /// Calls update with the time.
     Update,
+    /// Asks for a flush at once, whatever the policy.
+    Flush,
+    /// Asks the peer for a sign of life.
+    Ask,
     /// Changes the mtu; nothing happens if C could not bear it.
     Mtu(u32),
     /// Changes the send and the receive window.
@@ -274,6 +278,8 @@ impl fmt::Display for Step {
             }
             Op::Lose { pick } => write!(f, "lose {pick}")?,
             Op::Update => write!(f, "update")?,
+            Op::Flush => write!(f, "flush")?,
+            Op::Ask => write!(f, "ask")?,
             Op::Mtu(mtu) => write!(f, "mtu {mtu}")?,
             Op::Windows(send, receive) => write!(f, "windows {send} {receive}")?,
             Op::Interval(interval) => write!(f, "interval {interval}")?,
@@ -396,6 +402,8 @@ fn read_step(words: &mut Words<'_>) -> Option<Step> {
             pick: words.number()?,
         },
         "update" => Op::Update,
+        "flush" => Op::Flush,
+        "ask" => Op::Ask,
         "mtu" => Op::Mtu(words.number()?),
         "windows" => Op::Windows(words.number()?, words.number()?),
         "interval" => Op::Interval(words.number()?),
@@ -482,6 +490,8 @@ mod tests {
             Op::Inject(vec![0, 0xff, 7]),
             Op::Lose { pick: 3 },
             Op::Update,
+            Op::Flush,
+            Op::Ask,
             Op::Mtu(9),
             Op::Windows(1, 128),
             Op::Interval(4),

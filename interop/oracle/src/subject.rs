@@ -20,6 +20,10 @@ pub trait Subject {
     fn input(&mut self, now_us: u64, datagram: &[u8]) -> i32;
     /// The time.
     fn update(&mut self, now_us: u64);
+    /// Lets the next drain flush.
+    fn request_flush(&mut self);
+    /// Lets the next flush ask for the peer's window, and the next drain flush.
+    fn ask(&mut self);
     /// A new mtu.
     fn set_mtu(&mut self, mtu: u32);
     /// New windows.
@@ -57,6 +61,7 @@ pub struct CSubject<const DEFECT: u8> {
     core: CKcp,
     offset: u32,
     immediate: bool,
+    flush_wanted: bool,
 }
 
 /// C without a defect.
@@ -89,6 +94,7 @@ impl<const DEFECT: u8> Subject for CSubject<DEFECT> {
             core: settings.make_core(conv, first_sn),
             offset: settings.ts_offset,
             immediate: settings.immediate,
+            flush_wanted: false,
         }
     }
 
@@ -120,7 +126,19 @@ impl<const DEFECT: u8> Subject for CSubject<DEFECT> {
     }
 
     fn update(&mut self, now_us: u64) {
+        let old_tick = self.core.next_tick();
         self.core.update(self.millis(now_us));
+        // A tick is a flush.
+        self.flush_wanted &= self.core.next_tick() == old_tick;
+    }
+
+    fn request_flush(&mut self) {
+        self.flush_wanted = true;
+    }
+
+    fn ask(&mut self) {
+        self.core.ask();
+        self.flush_wanted = true;
     }
 
     fn set_mtu(&mut self, mtu: u32) {
@@ -138,11 +156,12 @@ impl<const DEFECT: u8> Subject for CSubject<DEFECT> {
     fn is_flush_due(&self) -> bool {
         let state = self.core.visible();
         let waiting = state.nsnd_que > 0 || state.probe != 0 || state.ackcount > 0;
-        self.immediate && (waiting || self.core.has_fast_resend())
+        self.flush_wanted || self.immediate && (waiting || self.core.has_fast_resend())
     }
 
     fn drain(&mut self, now_us: u64, output: &mut Datagrams) {
         if self.is_flush_due() {
+            self.flush_wanted = false;
             self.core.set_current(self.millis(now_us));
             if self.core.is_started() {
                 self.core.flush();

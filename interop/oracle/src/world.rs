@@ -196,6 +196,12 @@ impl<S: Subject> World<S> {
             }
             Op::Lose { .. } => {}
             Op::Update => self.update(index)?,
+            Op::Flush => self.ends[index].ours.request_flush(),
+            Op::Ask => {
+                self.ends[index].core.ask();
+                self.ends[index].ours.ask();
+                self.coverage.asked += 1;
+            }
             Op::Mtu(_) | Op::Windows(..) | Op::Interval(_) => self.reconfigure(index, &step.op),
         }
         self.compare_state(index)?;
@@ -457,7 +463,11 @@ impl<S: Subject> World<S> {
                 // protocol.md 9.1: under Immediate the first drain starts the clock.
                 end.core.update(current);
             }
-            self.coverage.flush_immediate += 1;
+            if end.settings.immediate {
+                self.coverage.flush_immediate += 1;
+            } else {
+                self.coverage.flush_asked += 1;
+            }
             self.coverage
                 .flush(&before, &end.core, &end.settings, end.core.output());
         }

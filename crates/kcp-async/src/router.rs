@@ -146,7 +146,7 @@ impl<T> Router<T> {
     }
 
     /// Accepted sessions from the source prefix of this address.
-    pub(crate) fn from_source(&self, addr: SocketAddr) -> usize {
+    pub(crate) fn count_of_source(&self, addr: SocketAddr) -> usize {
         self.sources.get(&prefix(addr.ip())).copied().unwrap_or(0)
     }
 
@@ -243,13 +243,13 @@ mod tests {
             router.insert(addr(text), conv(n as u32), Origin::Accepted, n);
         }
         router.insert(addr("10.0.0.1:9"), conv(1), Origin::Connected, 9);
-        assert_eq!(router.from_source(addr("10.0.0.77:7")), 3);
-        assert_eq!(router.from_source(addr("10.0.1.77:7")), 1);
+        assert_eq!(router.count_of_source(addr("10.0.0.77:7")), 3);
+        assert_eq!(router.count_of_source(addr("10.0.1.77:7")), 1);
         router.remove(addr("10.0.1.1:1"), conv(3), Origin::Accepted);
-        assert_eq!(router.from_source(addr("10.0.1.77:7")), 0);
+        assert_eq!(router.count_of_source(addr("10.0.1.77:7")), 0);
         assert_eq!(router.sources.len(), 1);
         router.insert(addr("[2001:db8:0:aa00::1]:1"), conv(1), Origin::Accepted, 1);
-        assert_eq!(router.from_source(addr("[2001:db8:0:aaff::2]:1")), 1);
-        assert_eq!(router.from_source(addr("[2001:db8:0:ab00::2]:1")), 0);
+        assert_eq!(router.count_of_source(addr("[2001:db8:0:aaff::2]:1")), 1);
+        assert_eq!(router.count_of_source(addr("[2001:db8:0:ab00::2]:1")), 0);
     }
 }

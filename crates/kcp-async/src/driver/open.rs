@@ -37,12 +37,10 @@ impl EndpointDriver {
             return;
         }
         // protocol.md 12.4: a question deserves an answer, nothing else does.
-        if let Some(asked_at) = verdict.asked_at {
-            if self.resets.take(now) {
-                self.shared.counters.resets_sent.add(1);
-                self.replies
-                    .push((path.peer, gate::reset(conv, asked_at).to_bytes()));
-            }
+        if let Some(asked_at) = verdict.asked_at.filter(|_| self.resets.take(now)) {
+            self.shared.counters.resets_sent.add(1);
+            self.replies
+                .push((path.peer, gate::reset(conv, asked_at).to_bytes()));
         }
         let counters = &self.shared.counters;
         match farewell {
@@ -68,7 +66,7 @@ impl EndpointDriver {
             return;
         }
         if router.len() >= config.session_limit()
-            || router.from_source(path.peer) >= config.source_limit()
+            || router.count_of_source(path.peer) >= config.source_limit()
         {
             shared.counters.dropped_limit.add(1);
             return;

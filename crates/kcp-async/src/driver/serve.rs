@@ -176,7 +176,7 @@ impl EndpointDriver {
 
     /// What ICMP said. A refusal is remembered by the sessions that it may concern, in case nothing
     /// else is ever heard; it ends nothing.
-    pub(super) fn hear_socket_errors(&mut self) {
+    pub(super) fn hear_socket_errors(&self) {
         for _ in 0..SOCKET_ERRORS_PER_TURN {
             let Some(error) = self.shared.socket.take_error() else {
                 return;

@@ -21,6 +21,7 @@ use crate::congestion::{ClassicWindow, Congestion};
 use crate::error::{ConfigError, Fault, RecvError, SendError};
 use crate::fast_resend::FastResend;
 use crate::in_flight::InFlightRing;
+use crate::liveness::Liveness;
 use crate::pacing::Pacer;
 use crate::probe::Probe;
 use crate::proof::Proof;
@@ -130,6 +131,7 @@ pub struct KcpEngine {
 
     // Both.
     probe: Probe,
+    liveness: Liveness,
     proof: Proof,
     close: Close,
     fault: Option<Fault>,
@@ -195,6 +197,7 @@ impl KcpEngine {
             receiver: Receiver::new(first_sn, receive_window, receive_limit, pool),
             acks: Vec::new(),
             probe: Probe::default(),
+            liveness: Liveness::default(),
             proof: Proof::new(strict && role == Role::Accepted),
             close: Close::default(),
             fault: None,

@@ -57,6 +57,7 @@ mod engine;
 mod error;
 mod fast_resend;
 mod in_flight;
+mod liveness;
 mod pacing;
 mod payload;
 mod probe;

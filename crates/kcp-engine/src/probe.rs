@@ -1,9 +1,6 @@
-//! Asking for the peer's window and telling ours (`docs/protocol.md` 7.3, 11.5, 12.6).
+//! Asking for the peer's window and telling ours (`docs/protocol.md` 7.3, 11.5).
 
-use core::time::Duration;
-
-use crate::seq::{Sn, WireTs};
-use crate::time::{Instant, Millis};
+use crate::time::Millis;
 
 /// First wait before a closed window is probed, in ms (`ikcp.c: IKCP_PROBE_INIT`).
 pub const IKCP_PROBE_INIT: u32 = 7_000;
@@ -15,9 +12,6 @@ pub const IKCP_PROBE_LIMIT: u32 = 120_000;
 
 /// How often a WINS that reopened the window is repeated (protocol.md 11.5).
 const REOPEN_REPEATS: u8 = 5;
-
-/// WASKs whose time stamps a RST may echo (protocol.md 12.4).
-const REMEMBERED_ASKS: usize = 4;
 
 /// The window probe: two flags for the next flush, and the timers that raise them.
 #[derive(Debug, Default)]
@@ -31,11 +25,6 @@ pub(crate) struct Probe {
     /// When a closed window is probed next (C: `ts_probe`).
     pub(crate) at: Millis,
     reopened: Option<Reopened>,
-    asked: [Option<WireTs>; REMEMBERED_ASKS],
-    last_asked: Option<Instant>,
-    /// When the oldest WASK without any sign of life since was sent.
-    unanswered_since: Option<Instant>,
-    ghost: GhostWatch,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,13 +32,6 @@ struct Reopened {
     /// `None` until the WINS itself has left.
     again_at: Option<Millis>,
     left: u8,
-}
-
-/// Watches for a peer that answers WASKs with an older `una` than it once had (protocol.md 12.6).
-#[derive(Clone, Copy, Debug, Default)]
-struct GhostWatch {
-    asked_at: Option<Instant>,
-    stale_answer_at: Option<Instant>,
 }
 
 impl Probe {
@@ -109,83 +91,5 @@ impl Probe {
     /// When [`repeat_tell`](Self::repeat_tell) has something to do.
     pub(crate) fn next_tell(&self) -> Option<Millis> {
         self.reopened?.again_at
-    }
-
-    /// A WASK with this time stamp goes out.
-    pub(crate) fn on_asked(&mut self, now: Instant, ts: WireTs) {
-        self.asked.rotate_right(1);
-        self.asked[0] = Some(ts);
-        self.last_asked = Some(now);
-        self.unanswered_since.get_or_insert(now);
-        self.ghost.asked_at.get_or_insert(now);
-    }
-
-    /// Whether a silent peer may be asked again. Once per RTO and not with every retransmission:
-    /// an answer must find its WASK among the remembered ones (protocol.md 12.4).
-    pub(crate) fn may_press(&self, now: Instant, rto: Duration) -> bool {
-        self.last_asked
-            .is_none_or(|asked| now.saturating_since(asked) >= rto)
-    }
-
-    /// Whether a RST with this time stamp answers a WASK of ours.
-    pub(crate) fn has_asked(&self, ts: WireTs) -> bool {
-        self.asked.contains(&Some(ts))
-    }
-
-    /// The peer lives.
-    pub(crate) const fn on_heard(&mut self) {
-        self.unanswered_since = None;
-    }
-
-    pub(crate) const fn unanswered_since(&self) -> Option<Instant> {
-        self.unanswered_since
-    }
-
-    /// A WINS arrived. Whether it is the second stale answer, at least one RTT after the first.
-    pub(crate) fn is_ghost(
-        &mut self,
-        now: Instant,
-        una: Sn,
-        acknowledged: Sn,
-        rtt_us: u64,
-    ) -> bool {
-        if !una.is_before(acknowledged) {
-            self.ghost = GhostWatch::default();
-            return false;
-        }
-        let Some(asked_at) = self.ghost.asked_at.take() else {
-            return false;
-        };
-        match self.ghost.stale_answer_at {
-            None => {
-                self.ghost.stale_answer_at = Some(now);
-                false
-            }
-            // Both the answers and the question behind the second one must be apart.
-            Some(first) => {
-                asked_at >= first && now.as_micros().saturating_sub(first.as_micros()) >= rtt_us
-            }
-        }
-    }
-
-    /// An acknowledgement up to date arrived: no ghost.
-    pub(crate) const fn on_current_una(&mut self) {
-        self.ghost.stale_answer_at = None;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// protocol.md 12.4
-    #[test]
-    fn a_silent_peer_is_asked_once_per_rto() {
-        let mut probe = Probe::default();
-        let rto = Duration::from_millis(200);
-        assert!(probe.may_press(Instant::from_millis(5), rto));
-        probe.on_asked(Instant::from_millis(5), WireTs::new(5));
-        assert!(!probe.may_press(Instant::from_millis(204), rto));
-        assert!(probe.may_press(Instant::from_millis(205), rto));
     }
 }

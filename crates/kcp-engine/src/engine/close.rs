@@ -90,7 +90,7 @@ impl KcpEngine {
 
     /// protocol.md 12.4: only an answer to a question of ours counts.
     pub(super) fn on_reset(&mut self, header: &KcpHeader) {
-        if header.sn == RESET_SN && self.probe.has_asked(header.ts) {
+        if header.sn == RESET_SN && self.liveness.has_asked(header.ts) {
             self.fault.get_or_insert(Fault::Reset);
         } else {
             self.counters.ignored_invalid_reset += 1;

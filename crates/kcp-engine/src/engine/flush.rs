@@ -130,7 +130,7 @@ impl KcpEngine {
         if self.is_strict() {
             self.probe.repeat_tell(now);
             self.probe.ask |= !self.proof.is_limited()
-                && self.probe.may_press(self.clock.now(), self.rto())
+                && self.liveness.may_press(self.clock.now(), self.rto())
                 && self.peer_is_silent();
         }
         let (sn, stale_ts) = plan.stale;
@@ -140,7 +140,7 @@ impl KcpEngine {
             } else {
                 stale_ts
             };
-            self.probe.on_asked(self.clock.now(), ts);
+            self.liveness.on_asked(self.clock.now(), ts);
             plan.bytes += IKCP_OVERHEAD;
             self.outbox.push_back(Outgoing::Ask { sn, ts });
         }

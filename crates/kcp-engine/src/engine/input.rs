@@ -154,7 +154,7 @@ impl KcpEngine {
         let header = &segment.header;
         let now = self.clock.now();
         self.last_heard = Some(now);
-        self.probe.on_heard();
+        self.liveness.on_heard();
         if self.is_strict() {
             match command {
                 Command::Push | Command::Fin => {}
@@ -188,7 +188,7 @@ impl KcpEngine {
                 .release(record.payload, record.len as usize);
         }
         if una == self.in_flight.una() {
-            self.probe.on_current_una();
+            self.liveness.on_current_una();
         }
     }
 
@@ -247,7 +247,7 @@ impl KcpEngine {
         }
         let rtt_us = self.rtt.smoothed_us().unwrap_or_default();
         if self
-            .probe
+            .liveness
             .is_ghost(self.clock.now(), header.una, acknowledged, rtt_us)
         {
             self.fault.get_or_insert(Fault::Ghost);

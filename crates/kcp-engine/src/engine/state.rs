@@ -90,7 +90,7 @@ impl KcpEngine {
             .in_flight
             .get(self.in_flight.una())
             .map(|record| record.first_sent);
-        let asked = self.probe.unanswered_since();
+        let asked = self.liveness.unanswered_since();
         let owed = [data, asked].into_iter().flatten().min()?;
         Some(self.last_heard.map_or(owed, |heard| owed.max(heard)))
     }

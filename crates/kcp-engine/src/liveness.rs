@@ -1,0 +1,107 @@
+//! What our questions (WASKs) tell about the peer: that it lives, that it is gone, or that another
+//! answers in its place (`docs/protocol.md` 12.4 to 12.6).
+
+use core::time::Duration;
+
+use crate::seq::{Sn, WireTs};
+use crate::time::Instant;
+
+/// WASKs whose time stamps a RST may echo (protocol.md 12.4).
+const REMEMBERED_ASKS: usize = 4;
+
+/// The WASKs that were sent, and what came of them.
+#[derive(Debug, Default)]
+pub(crate) struct Liveness {
+    asked: [Option<WireTs>; REMEMBERED_ASKS],
+    last_asked: Option<Instant>,
+    /// When the oldest WASK without any sign of life since was sent.
+    unanswered_since: Option<Instant>,
+    ghost: GhostWatch,
+}
+
+/// Watches for a peer that answers WASKs with an older `una` than it once had (protocol.md 12.6).
+#[derive(Clone, Copy, Debug, Default)]
+struct GhostWatch {
+    asked_at: Option<Instant>,
+    stale_answer_at: Option<Instant>,
+}
+
+impl Liveness {
+    /// A WASK with this time stamp goes out.
+    pub(crate) fn on_asked(&mut self, now: Instant, ts: WireTs) {
+        self.asked.rotate_right(1);
+        self.asked[0] = Some(ts);
+        self.last_asked = Some(now);
+        self.unanswered_since.get_or_insert(now);
+        self.ghost.asked_at.get_or_insert(now);
+    }
+
+    /// Whether a silent peer may be asked again. Once per RTO and not with every retransmission:
+    /// an answer must find its WASK among the remembered ones (protocol.md 12.4).
+    pub(crate) fn may_press(&self, now: Instant, rto: Duration) -> bool {
+        self.last_asked
+            .is_none_or(|asked| now.saturating_since(asked) >= rto)
+    }
+
+    /// Whether a RST with this time stamp answers a WASK of ours.
+    pub(crate) fn has_asked(&self, ts: WireTs) -> bool {
+        self.asked.contains(&Some(ts))
+    }
+
+    /// The peer lives.
+    pub(crate) const fn on_heard(&mut self) {
+        self.unanswered_since = None;
+    }
+
+    pub(crate) const fn unanswered_since(&self) -> Option<Instant> {
+        self.unanswered_since
+    }
+
+    /// A WINS arrived. Whether it is the second stale answer, at least one RTT after the first.
+    pub(crate) fn is_ghost(
+        &mut self,
+        now: Instant,
+        una: Sn,
+        acknowledged: Sn,
+        rtt_us: u64,
+    ) -> bool {
+        if !una.is_before(acknowledged) {
+            self.ghost = GhostWatch::default();
+            return false;
+        }
+        let Some(asked_at) = self.ghost.asked_at.take() else {
+            return false;
+        };
+        match self.ghost.stale_answer_at {
+            None => {
+                self.ghost.stale_answer_at = Some(now);
+                false
+            }
+            // Both the answers and the question behind the second one must be apart.
+            Some(first) => {
+                asked_at >= first && now.as_micros().saturating_sub(first.as_micros()) >= rtt_us
+            }
+        }
+    }
+
+    /// An acknowledgement up to date arrived: no ghost.
+    pub(crate) const fn on_current_una(&mut self) {
+        self.ghost.stale_answer_at = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// protocol.md 12.4
+    #[test]
+    fn a_silent_peer_is_asked_once_per_rto() {
+        let mut liveness = Liveness::default();
+        let rto = Duration::from_millis(200);
+        assert!(liveness.may_press(Instant::from_millis(5), rto));
+        liveness.on_asked(Instant::from_millis(5), WireTs::new(5));
+        assert!(!liveness.may_press(Instant::from_millis(204), rto));
+        assert!(liveness.may_press(Instant::from_millis(205), rto));
+    }
+}

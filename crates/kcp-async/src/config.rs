@@ -35,6 +35,7 @@ pub struct EndpointConfig {
     recv_buffer: usize,
     send_queue_limit: Option<usize>,
     allow_shared_remote: bool,
+    seed: Option<u64>,
 }
 
 impl EndpointConfig {
@@ -55,6 +56,7 @@ impl EndpointConfig {
             recv_buffer: 4 << 20,
             send_queue_limit: None,
             allow_shared_remote: false,
+            seed: None,
         }
     }
 
@@ -187,6 +189,16 @@ impl EndpointConfig {
         self
     }
 
+    /// Draws conversation ids and time stamp offsets from this seed instead of the system's
+    /// randomness, so that a simulation can be replayed. Default `None`.
+    ///
+    /// For simulated networks only: what can be guessed can be forged.
+    #[must_use]
+    pub const fn simulation_seed(mut self, seed: Option<u64>) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// Checks every range, the protocol's included.
     ///
     /// # Errors
@@ -285,6 +297,10 @@ impl EndpointConfig {
 
     pub(crate) const fn shares_remote(&self) -> bool {
         self.allow_shared_remote
+    }
+
+    pub(crate) const fn seed(&self) -> Option<u64> {
+        self.seed
     }
 }
 

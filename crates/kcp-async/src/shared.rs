@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) socket_is_full: AtomicBool,
     inbox: Mutex<Inbox>,
     next_id: AtomicU64,
+    /// Random numbers drawn so far, where they come from a seed.
+    draws: AtomicU64,
 }
 
 /// What handles leave for the driver.
@@ -95,6 +97,7 @@ impl Shared {
                 ..Inbox::default()
             }),
             next_id: AtomicU64::new(0),
+            draws: AtomicU64::new(0),
             config,
         })
     }
@@ -111,7 +114,7 @@ impl Shared {
         let options = EngineOptions {
             role,
             validation: Validation::Strict,
-            ts_offset: random()?,
+            ts_offset: self.random()?,
             first_sn: Sn::ZERO,
             pool: Arc::clone(&self.pool),
         };
@@ -159,7 +162,7 @@ impl Shared {
         }
         let conv = match conv {
             Some(conv) => conv,
-            None => draw_conv(|conv| router.find(peer, conv).is_some())?,
+            None => self.draw_conv(|conv| router.find(peer, conv).is_some())?,
         };
         self.open_session(&mut router, peer, conv, Role::Connecting, now)
     }
@@ -262,6 +265,28 @@ impl Shared {
         stats
     }
 
+    /// A random conversation id that is not taken and not 0 (`docs/protocol.md` 13.3).
+    pub(crate) fn draw_conv(&self, taken: impl Fn(Conv) -> bool) -> Result<Conv, KcpError> {
+        loop {
+            let conv = Conv::new(self.random()?);
+            if conv.get() != 0 && !taken(conv) {
+                return Ok(conv);
+            }
+        }
+    }
+
+    fn random(&self) -> Result<u32, KcpError> {
+        let Some(seed) = self.config.seed() else {
+            return getrandom::u32().map_err(|error| KcpError::Io(io::Error::other(error)));
+        };
+        // The output function of splitmix64.
+        let n = self.draws.fetch_add(1, Ordering::Relaxed);
+        let mut z = seed.wrapping_add((n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Ok((z >> 32) as u32)
+    }
+
     /// A dual-stack socket names IPv4 peers by mapped addresses.
     fn as_socket_names(&self, addr: SocketAddr) -> SocketAddr {
         match (self.local_addr, addr) {
@@ -299,20 +324,6 @@ pub(crate) fn as_user_names(addr: SocketAddr) -> SocketAddr {
         IpAddr::V4(ip) => SocketAddr::from((ip, addr.port())),
         IpAddr::V6(_) => addr,
     }
-}
-
-/// A random conversation id that is not taken and not 0 (`docs/protocol.md` 13.3).
-pub(crate) fn draw_conv(taken: impl Fn(Conv) -> bool) -> Result<Conv, KcpError> {
-    loop {
-        let conv = Conv::new(random()?);
-        if conv.get() != 0 && !taken(conv) {
-            return Ok(conv);
-        }
-    }
-}
-
-fn random() -> Result<u32, KcpError> {
-    getrandom::u32().map_err(|error| KcpError::Io(io::Error::other(error)))
 }
 
 /// One pool for all endpoints of the process: idle buffers serve whoever is busy.

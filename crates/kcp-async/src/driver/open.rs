@@ -9,7 +9,6 @@ use super::receive::Path;
 use crate::gate;
 use crate::router::Router;
 use crate::session::{Embryo, Session, SessionCell};
-use crate::shared::draw_conv;
 use crate::time_wait::{Farewell, acknowledge};
 
 impl EndpointDriver {
@@ -73,7 +72,7 @@ impl EndpointDriver {
         }
         // protocol.md 13.3: conv 0 asks for an id, and is this session's second name from now on.
         let named = match conv.get() {
-            0 => draw_conv(|conv| {
+            0 => self.shared.draw_conv(|conv| {
                 router.find(path.peer, conv).is_some() || self.farewell(path.peer, conv).is_some()
             }),
             _ => Ok(conv),

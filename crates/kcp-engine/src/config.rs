@@ -108,11 +108,10 @@ impl KcpConfig {
         }
     }
 
-    /// Fast without a congestion window: nodelay 1, 4 ms, fast resend after 2, windows 256/256,
+    /// Fast without a congestion window: nodelay 0, 4 ms, fast resend after 2, windows 256/256,
     /// mtu 1400, message mode, [`FlushPolicy::Immediate`].
     pub const fn turbo_mode() -> Self {
         Self {
-            nodelay: NoDelay::Fast,
             interval: Duration::from_millis(4),
             congestion_window: false,
             send_window: 256,
@@ -143,7 +142,6 @@ impl KcpConfig {
     /// one is faster.
     pub const fn file_transfer() -> Self {
         Self {
-            nodelay: NoDelay::Off,
             interval: Duration::from_millis(10),
             send_window: 1_024,
             receive_window: 1_024,
@@ -420,7 +418,7 @@ mod tests {
             ),
             (
                 KcpConfig::turbo_mode(),
-                1,
+                0,
                 4,
                 2,
                 false,

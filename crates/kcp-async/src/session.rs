@@ -265,3 +265,18 @@ fn reason_of(fault: Fault) -> ConnectionError {
 
 /// The largest UDP payload over IPv4: what one GSO send may carry in all.
 const MAX_TRAIN_BYTES: usize = 65_507;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle session is meant to take 4 KiB with all it points to.
+    #[test]
+    fn a_session_is_small() {
+        assert!(
+            size_of::<SessionCell>() <= 2_048,
+            "{} bytes",
+            size_of::<SessionCell>()
+        );
+    }
+}

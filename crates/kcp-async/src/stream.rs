@@ -103,7 +103,7 @@ impl KcpStream {
         }
     }
 
-    /// Sends one message: all of it is queued, or nothing.
+    /// Sends one message: all of it is queued, or nothing. In stream mode, bytes of any number.
     ///
     /// Waits while [`send_queue_limit`](EndpointConfig::send_queue_limit) bytes are queued. It does
     /// not wait for the peer.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
 
-use kcp_engine::{Conv, RecvError};
+use kcp_engine::{Conv, FlushPolicy, RecvError};
 use tokio::io::ReadBuf;
 
 use crate::error::{ConnectionError, KcpError, TimeoutError};
@@ -110,23 +110,34 @@ impl StreamHandle {
             return Poll::Ready(Err(reason.into()));
         }
         let is_full = session.engine.queued_bytes() >= self.shared.queue_limit;
-        // A message that can never be sent is refused at once, not when there is room.
-        if is_full && !message.is_empty() && message.len() <= session.engine.max_message_size() {
+        // In stream mode there are no messages, and C's `send` would take a part of a long one.
+        let is_stream = session.engine.config().is_stream_mode();
+        let fits = is_stream || message.len() <= session.engine.max_message_size();
+        // What can never be sent is refused at once, not when there is room.
+        if is_full && fits && !message.is_empty() {
             return Self::wait_for_room(cx, &mut session);
         }
-        let sent = session.engine.send(message);
+        let sent = match is_stream && !message.is_empty() {
+            true => session.engine.write(message),
+            false => session.engine.send(message),
+        };
         self.after_writing(session);
         Poll::Ready(sent.map(|_| ()).map_err(KcpError::from))
     }
 
     /// Hands the socket what the windows allow.
     pub(super) fn flush(&self) -> Result<(), KcpError> {
-        let session = self.cell.state.lock("flush");
+        let mut session = self.cell.state.lock("flush");
         if let Some(reason) = session
             .end()
             .filter(|&reason| reason != ConnectionError::Closed)
         {
             return Err(reason.into());
+        }
+        // With `Immediate` it has left already.
+        let waits_for_tick = session.engine.config().flushes() == FlushPolicy::Interval;
+        if waits_for_tick && session.engine.queued_bytes() > 0 {
+            session.engine.request_flush();
         }
         self.after_writing(session);
         Ok(())

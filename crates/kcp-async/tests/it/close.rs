@@ -126,7 +126,7 @@ async fn a_close_survives_the_loss_of_its_question() {
     } = pair(&net, turbo()).await;
     net.cut(CLIENT, SERVER, true);
     drop(server);
-    sleep(ms(500)).await;
+    sleep(ms(100)).await;
     net.cut(CLIENT, SERVER, false);
     assert_eq!(read_all(&mut client).await, b"");
 }
@@ -226,7 +226,7 @@ async fn abort_is_silent_and_final() {
         server,
         client_endpoint,
         ..
-    } = pair(&net, turbo()).await;
+    } = pair_acquainted(&net, &turbo(), &turbo()).await;
     let waiting = tokio::spawn(async move {
         let result = server.recv_message().await;
         (server, result)

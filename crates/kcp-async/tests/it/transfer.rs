@@ -4,7 +4,7 @@ use kcp_async::{BufferError, EndpointConfig, KcpConfig, KcpError};
 use kcp_netem::{LinkConfig, Loss, Probability};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::net::{CLIENT, Net, Pair, addr, bytes, ms, pair, secs, sleep};
+use crate::net::{CLIENT, Net, Pair, addr, bytes, ms, pair, pair_acquainted, secs, sleep};
 
 fn bad_link() -> LinkConfig {
     LinkConfig::new()
@@ -286,4 +286,48 @@ async fn an_idle_session_sends_and_does_nothing() {
     sleep(secs(300)).await;
     assert!(net.take_sent().is_empty());
     assert_eq!(pair.client.close_reason(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_stream_mode_a_send_of_any_size_goes_whole() {
+    let net = Net::clean();
+    let Pair {
+        client, mut server, ..
+    } = pair(&net, KcpConfig::file_transfer()).await;
+    let data = bytes(1_000_000);
+    client.send(b"short").await.unwrap();
+    client.send(&data).await.unwrap();
+    assert!(client.send(b"").await.is_err());
+    let mut received = vec![0; 5 + data.len()];
+    server.read_exact(&mut received).await.unwrap();
+    assert!(received[5..] == data);
+}
+
+/// design D3, D12: at ticks only, unless flushed.
+#[tokio::test(start_paused = true)]
+async fn flush_does_not_wait_for_the_tick() {
+    let net = Net::clean();
+    let slow = KcpConfig::turbo_mode()
+        .interval(secs(1))
+        .flush_policy(kcp_async::FlushPolicy::Interval);
+    let slow = EndpointConfig::from(slow);
+    let Pair {
+        mut client, server, ..
+    } = pair_acquainted(&net, &slow, &slow).await;
+    sleep(secs(5)).await;
+    let mut wait_for = async |flush| {
+        sleep(secs(5)).await;
+        // A tick is overdue; the next one is a second later.
+        client.write_all(b"first").await.unwrap();
+        server.recv_message().await.unwrap();
+        let start = tokio::time::Instant::now();
+        client.write_all(b"second").await.unwrap();
+        if flush {
+            client.flush().await.unwrap();
+        }
+        server.recv_message().await.unwrap();
+        start.elapsed()
+    };
+    assert!(wait_for(false).await > ms(900));
+    assert_eq!(wait_for(true).await, ms(10));
 }

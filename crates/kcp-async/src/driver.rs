@@ -89,7 +89,8 @@ impl EndpointDriver {
         self.wake.wake();
         self.hear_socket_errors();
         more |= self.rearm_timer(cx);
-        Ok(more)
+        // Sending what was blocked may have reached a session's bound again.
+        Ok(more || !self.unfinished.is_empty())
     }
 
     fn fire_deadlines(&mut self) -> bool {

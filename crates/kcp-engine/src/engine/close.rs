@@ -37,19 +37,19 @@ pub struct FinState {
 
 impl KcpEngine {
     /// Ends our direction: later sends fail, and behind what is queued a FIN goes out if the peer
-    /// has shown that it knows FIN. If it has not, it is asked once; a stock peer is told nothing
-    /// (protocol.md 12.7). Calling it again does nothing.
+    /// has shown that it knows FIN. If it has been heard and has not, it is asked once; a stock peer
+    /// is told nothing (protocol.md 12.7). Calling it again does nothing.
     pub fn finish(&mut self) {
         if self.close.finishing {
             return;
         }
         self.close.finishing = true;
         self.flush_wanted = true;
-        let spoken = self.in_flight.nxt() != self.first_sn || !self.queue.is_empty();
         if self.close.peer_knows {
             self.queue_fin();
-        } else if self.is_strict() && (spoken || self.last_heard.is_some()) {
-            // A peer that only ever sent data has had no occasion to show the mark.
+        } else if self.is_strict() && self.last_heard.is_some() {
+            // A peer that only ever sent data has had no occasion to show the mark. One that was
+            // never heard may not have the session yet, and would answer with RST.
             self.probe.ask = true;
         }
     }

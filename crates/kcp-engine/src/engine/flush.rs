@@ -157,7 +157,8 @@ impl KcpEngine {
         self.proof.allowance(plan.bytes) >= IKCP_OVERHEAD
     }
 
-    /// A segment times out for at least the second time and nothing was heard since the last.
+    /// A segment times out for at least the second time and nothing was heard since the last. A
+    /// peer that was never heard may not have the session yet: it would answer with RST.
     fn peer_is_silent(&self) -> bool {
         let now = self.clock.millis();
         // The oldest are in front; if they are not silent, the others are not.
@@ -170,7 +171,7 @@ impl KcpEngine {
                 again
                     && self
                         .last_heard
-                        .is_none_or(|heard| heard <= record.last_sent)
+                        .is_some_and(|heard| heard <= record.last_sent)
             })
     }
 

@@ -112,7 +112,7 @@ fn stock_peers_get_no_fin() {
     let mut s = Script::strict(&plain());
     s.send(b"x").tick(10).drain();
     s.engine.finish();
-    s.sends(&["WASK 0 ts=10"]);
+    s.silent();
     s.at(20)
         .input(&[ack(0, 10).una(1), seg(Command::Wins, 0).una(1)]);
     s.tick(20).silent();
@@ -147,6 +147,7 @@ fn finishing_before_speaking_is_silent() {
 fn a_silent_peer_is_asked() {
     let mut s = Script::strict(&fast());
     s.send(b"x").tick(10).drain();
+    s.at(15).input(&[seg(Command::Wins, 0)]);
     s.tick(210).sends(&["PUSH 0 ts=210 len=1"]);
     s.tick(510).sends(&["WASK 0 ts=510 | PUSH 0 ts=510 len=1"]);
     // Hearing anything ends it.
@@ -154,11 +155,24 @@ fn a_silent_peer_is_asked() {
     s.tick(960).sends(&["PUSH 0 ts=960 len=1"]);
 }
 
+/// protocol.md 12.2, 12.4: a question that overtakes the first data, or is not lost with it, finds
+/// no session, and the answer would be RST.
+#[test]
+fn an_unheard_peer_is_not_asked() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).sends(&["PUSH 0 ts=10 len=1"]);
+    s.engine.finish();
+    s.silent();
+    s.tick(210).sends(&["PUSH 0 ts=210 len=1"]);
+    s.tick(510).sends(&["PUSH 0 ts=510 len=1"]);
+}
+
 /// protocol.md 12.4: a RST counts only if it echoes a WASK of ours and has the number for it.
 #[test]
 fn only_an_answer_resets() {
     let mut s = Script::strict(&fast());
     s.send(b"x").tick(10).drain();
+    s.at(15).input(&[seg(Command::Wins, 0)]);
     s.tick(210).drain();
     s.tick(510).drain();
     for (sn, ts) in [(u32::MAX, 210), (0, 510), (u32::MAX, 0)] {

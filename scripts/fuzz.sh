@@ -2,21 +2,21 @@
 # Runs the fuzz targets one after the other, each for so many minutes.
 #
 #   scripts/fuzz.sh [MINUTES] [TARGET]...     30 minutes and all targets without arguments
-#   scripts/fuzz.sh cmin [TARGET]...          moves what the runs found into the committed corpora, smallest files first
+#   scripts/fuzz.sh cmin [TARGET]...          picks the committed corpora anew from them and from what the runs found; seed-* and found-* stay
 #
 # FUZZ_WORK     where new inputs and findings go (default fuzz/work, which git ignores); kept between runs
 # FUZZ_FILES    cmin: most files a committed corpus may have (default 48)
-# FUZZ_BYTES    cmin: largest file it may have (default 1024)
+# FUZZ_BYTES    cmin: largest file it may have (default 512)
 #
 # Needs cargo-fuzz and a nightly toolchain. No sanitizer: there is no unsafe code here for it to watch, and without it a run gets
-# two to three times as far. Overflow checks and debug assertions are on (fuzz/Cargo.toml). One job, at low priority.
+# further. Overflow checks and debug assertions are on (fuzz/Cargo.toml). One job, at low priority.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 targets=(header framing engine pair endpoint)
 work=${FUZZ_WORK:-$PWD/fuzz/work}
 max_files=${FUZZ_FILES:-48}
-max_bytes=${FUZZ_BYTES:-1024}
+max_bytes=${FUZZ_BYTES:-512}
 
 mode=run
 minutes=30
@@ -57,18 +57,16 @@ for target in "${targets[@]}"; do
             -max_len=4096 -len_control=50 -use_value_profile=1 -print_final_stats=1 -artifact_prefix="$findings/"
         continue
     fi
-    # A merge takes the smallest files first, so that a limit on their number costs little coverage.
+    # The fewest files that reach every edge, those that reach most of them first.
     merged=$(mktemp -d)
     small=$(mktemp -d)
     find "$found" "$corpus" -type f -size "-$((max_bytes + 1))c" -print0 |
         while IFS= read -r -d '' file; do cp "$file" "$small/$(sha1sum "$file" | cut -c1-16)"; done
-    nice -n 15 "$built/$target" -merge=1 -timeout=20 "$merged" "$small" >/dev/null 2>&1
+    nice -n 15 "$built/$target" -set_cover_merge=1 -use_counters=0 -timeout=20 "$merged" "$small" >"$work/$target/cmin.log" 2>&1
     find "$corpus" -type f ! -name 'seed-*' ! -name 'found-*' -delete
-    find "$merged" -type f -printf '%s %p\n' | sort -n | awk -v n="$max_files" '
-        { files[NR] = $2 }
-        # Evenly over the sizes: the smallest ones alone would all be trivial.
-        END { step = NR > n ? NR / n : 1; for (i = 1; i <= NR; i += step) print files[int(i)] }' |
-        while IFS= read -r file; do cp "$file" "$corpus/"; done
+    # A merge writes them in that order.
+    find "$merged" -type f -printf '%T@ %p\n' | sort -n | head -n "$max_files" | cut -d' ' -f2 |
+        while IFS= read -r file; do cp "$file" "$corpus/$(basename "$file" | cut -c1-16)"; done
     rm -rf "$merged" "$small"
     printf '%s: %s files, %s bytes\n' "$target" "$(find "$corpus" -type f | wc -l)" "$(du -sb "$corpus" | cut -f1)"
 done

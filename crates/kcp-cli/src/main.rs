@@ -3,6 +3,8 @@
 mod args;
 mod cmd;
 mod copy;
+#[cfg(test)]
+mod corpus;
 mod error;
 mod latency;
 mod net;

@@ -25,11 +25,16 @@ pub(crate) fn judge(datagram: &[u8]) -> Verdict {
     let mut has_early_push = false;
     let mut fresh = true;
     let mut resets = false;
+    let mut conv = None;
     for segment in segments(datagram) {
         let Ok(segment) = segment else {
             return Verdict::default();
         };
         let header = segment.header;
+        // The engine stops at a foreign segment: what is behind it would not be there.
+        if *conv.get_or_insert(header.conv) != header.conv {
+            return Verdict::default();
+        }
         fresh &= header.una == Sn::ZERO;
         match header.command() {
             Some(Command::Push) => {
@@ -120,6 +125,10 @@ mod tests {
         assert!(!judge(&segment(Command::Wask, 0, 0, 0, b"")).opens);
         assert!(!judge(&[]).opens);
         assert!(!judge(&push(0, 0)[..24]).opens, "its payload is missing");
+        let mut foreign = push(0, 0);
+        foreign[0] += 1;
+        let hidden = [segment(Command::Wask, 0, 0, 0, b""), foreign].concat();
+        assert!(!judge(&hidden).opens, "sn 0 is of another conversation");
     }
 
     /// protocol.md 12.4

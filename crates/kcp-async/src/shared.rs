@@ -206,6 +206,12 @@ impl Shared {
         wake.wake();
     }
 
+    /// A session is over before anybody accepted it: its place and its memory are free again.
+    pub(crate) fn forget_waiting(&self, cell: &Arc<SessionCell>) {
+        let mut queue = self.accepted.lock("forget waiting");
+        queue.ready.retain(|waiting| !Arc::ptr_eq(waiting, cell));
+    }
+
     /// The driver takes its list, or falls asleep if there is nothing on it.
     pub(crate) fn take_dirty(&self, cx: &Context<'_>, list: &mut Vec<Arc<SessionCell>>) -> bool {
         let mut inbox = self.inbox.lock("take dirty");

@@ -101,6 +101,7 @@ impl EndpointDriver {
             return;
         }
         drop(router);
+        self.shared.forget_waiting(cell);
         let farewell = match fate {
             Fate::Finished => Farewell::Orderly(next),
             _ => Farewell::GivenUp,

@@ -91,8 +91,12 @@ impl Plan {
         heard.expect("the sender is in the plan");
     }
 
-    /// A session failed that nobody killed.
-    pub(crate) fn fail(&self, side: Side, what: &str, error: &dyn Display) -> ! {
+    /// Something went wrong. If the session was killed it had to, and its tasks are about to be
+    /// dropped: never returns then. Otherwise the test fails.
+    pub(crate) async fn fail(&self, side: Side, what: &str, error: &(dyn Display + Sync)) -> ! {
+        if *self.killed.borrow() {
+            std::future::pending::<()>().await;
+        }
         panic!("{self:?}: {what} on the {side:?}'s side: {error}");
     }
 }

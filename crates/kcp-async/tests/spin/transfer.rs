@@ -54,7 +54,7 @@ pub(crate) async fn write_all(plan: &Plan, side: Side, writer: &mut impl Writer)
                 let message = content(plan, side, done, len);
                 match chance.cut(writer.message(&message)).await {
                     Some(Ok(())) => done += len as u64,
-                    Some(Err(error)) => plan.fail(side, "send", &error),
+                    Some(Err(error)) => plan.fail(side, "send", &error).await,
                     None => {}
                 }
             }
@@ -66,13 +66,13 @@ pub(crate) async fn write_all(plan: &Plan, side: Side, writer: &mut impl Writer)
                         assert!((1..=len).contains(&written));
                         done += written as u64;
                     }
-                    Some(Err(error)) => plan.fail(side, "write", &error),
+                    Some(Err(error)) => plan.fail(side, "write", &error).await,
                     None => {}
                 }
             }
             6 => {
                 if let Some(Err(error)) = chance.cut(writer.flush()).await {
-                    plan.fail(side, "flush", &error);
+                    plan.fail(side, "flush", &error).await;
                 }
             }
             _ => tokio::task::yield_now().await,
@@ -87,7 +87,7 @@ pub(crate) async fn shut_down(plan: &Plan, side: Side, writer: &mut impl Writer)
         plan.count(side).await;
         match chance.cut(writer.shutdown()).await {
             Some(Ok(())) => return,
-            Some(Err(error)) => plan.fail(side, "shutdown", &error),
+            Some(Err(error)) => plan.fail(side, "shutdown", &error).await,
             None => {}
         }
     }
@@ -128,7 +128,7 @@ pub(crate) async fn read_all(plan: &Plan, side: Side, reader: &mut impl Reader, 
                 take_whole = true;
                 continue;
             }
-            Some(Err(error)) => plan.fail(side, "receive", &error),
+            Some(Err(error)) => plan.fail(side, "receive", &error).await,
         };
         take_whole = false;
         assert!(*done + len as u64 <= total, "{plan:?}: more than was sent");
@@ -136,12 +136,15 @@ pub(crate) async fn read_all(plan: &Plan, side: Side, reader: &mut impl Reader, 
         assert!(buffer[..len] == expected, "{plan:?}: wrong bytes at {done}");
         *done += len as u64;
     }
-    assert_eq!(*done, total, "{plan:?}: {side:?} saw the end too early");
-    let again = reader.into(&mut [0; 8]).await;
-    assert!(
-        matches!(again, Ok(0)),
-        "{plan:?}: after the end came {again:?}"
-    );
+    if *done < total {
+        plan.fail(side, "end", &format!("{done} bytes of {total}"))
+            .await;
+    }
+    match reader.into(&mut [0; 8]).await {
+        Ok(0) => {}
+        Ok(_) => panic!("{plan:?}: bytes after the end"),
+        Err(error) => plan.fail(side, "end", &error).await,
+    }
 }
 
 /// What this side writes at this place of its stream.

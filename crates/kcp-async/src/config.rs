@@ -76,9 +76,9 @@ impl EndpointConfig {
     }
 
     /// The most sessions that have not been handed to the application by `accept`: those that wait
-    /// for it and those whose first data has not arrived. 0 (nothing is accepted) and up,
-    /// default 1024. Datagrams that would make one more are dropped, and the peer's retransmission
-    /// tries again.
+    /// for it and, up to half of it, those whose first data has not arrived. 0 (nothing is
+    /// accepted) and up, default 1024. Datagrams that would make one more are dropped, and the
+    /// peer's retransmission tries again.
     #[must_use]
     pub const fn accept_backlog(mut self, sessions: usize) -> Self {
         self.accept_backlog = sessions;
@@ -113,7 +113,8 @@ impl EndpointConfig {
     }
 
     /// How long an accepted session may go without new data while the peer has not proven its
-    /// address by acknowledging something that we sent. 100 ms and up, default 10 s.
+    /// address by acknowledging something that we sent. 100 ms and up, default 10 s. Where one more
+    /// session would be too many, it is one second.
     ///
     /// It bounds what forged datagrams can hold. A peer that only ever sends, with pauses longer
     /// than this, needs a larger value, or one small answer from the application.

@@ -54,6 +54,8 @@ struct EndpointDriver {
     /// Answers to datagrams without a session: to be sent after unlocking, and lost if they cannot.
     replies: Vec<(SocketAddr, [u8; kcp_engine::IKCP_OVERHEAD])>,
     resets: ResetBudget,
+    /// Unproven sessions are not cleared away again before this.
+    next_clearance: Instant,
     receive_failures: u32,
     wake: WakeList,
     timer: Pin<Box<Sleep>>,
@@ -73,6 +75,7 @@ impl EndpointDriver {
             blocked: VecDeque::new(),
             replies: Vec::new(),
             resets: ResetBudget::default(),
+            next_clearance: Instant::ZERO,
             receive_failures: 0,
             wake: WakeList::new(),
             timer,

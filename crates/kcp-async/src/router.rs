@@ -170,6 +170,11 @@ impl<T> Peer<T> {
     }
 }
 
+/// Whether two addresses are of one source prefix.
+pub(crate) fn same_source(a: SocketAddr, b: SocketAddr) -> bool {
+    prefix(a.ip()) == prefix(b.ip())
+}
+
 fn prefix(ip: IpAddr) -> Prefix {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {

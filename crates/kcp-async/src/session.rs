@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use kcp_engine::{Conv, Fault, FinState, Instant, KcpEngine, Role};
 
@@ -129,6 +130,14 @@ impl Session {
         if self.end.is_none() {
             self.engine.handle_timeout(now);
         }
+    }
+
+    /// How long the peer has neither proven itself nor sent anything new; zero once it is proven.
+    pub(crate) fn doubtful_for(&self, now: Instant) -> Duration {
+        if self.engine.is_proven() || self.end.is_some() {
+            return Duration::ZERO;
+        }
+        now.saturating_since(self.engine.last_new_push().unwrap_or(self.life.created()))
     }
 
     /// Looks at what a change led to: the session's fate, and who must know.

@@ -65,6 +65,11 @@ impl Lifetime {
         }
     }
 
+    /// When the session was made.
+    pub(crate) const fn created(&self) -> Instant {
+        self.created
+    }
+
     /// Asks for an orderly end: everything queued goes out, then the FIN if the peer knows it.
     pub(crate) fn begin_close(&mut self, now: Instant, linger: Duration, engine: &mut KcpEngine) {
         if self.closing.is_some() {

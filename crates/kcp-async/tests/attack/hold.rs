@@ -1,0 +1,222 @@
+//! What one peer can make a session hold: gaps, duplicates, windows, silence (`docs/protocol.md`
+//! 11.4, 11.7).
+
+use kcp_async::{EndpointConfig, KcpConfig};
+use kcp_engine::Command;
+
+use crate::net::{CLIENT, Net, SERVER, StockPeer, addr, headers, ms, secs, segment, sleep};
+use crate::wire::{Wire, crowded, figure, opener, sink, turbo};
+
+/// Segments of these numbers, as many to a datagram as fit 1400 bytes.
+fn pushes(conv: u32, sns: impl Iterator<Item = u32>, payload: &[u8]) -> Vec<Vec<u8>> {
+    let each = 24 + payload.len();
+    let per_datagram = (1_400 / each).max(1);
+    let all: Vec<u8> = sns
+        .flat_map(|sn| segment(conv, Command::Push, sn, 0, payload))
+        .collect();
+    all.chunks(per_datagram * each)
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+/// Everything but the segment in front, over and over: the window and its bytes are the bound, and
+/// what is held is still read when the gap closes.
+#[tokio::test(start_paused = true)]
+async fn gaps_hold_no_more_than_the_window() {
+    let net = Net::clean();
+    let config: EndpointConfig = KcpConfig::turbo_mode().receive_window(65_535).into();
+    let server = net.endpoint(SERVER, config);
+    let raw = net.raw(CLIENT);
+    raw.send(addr(SERVER), &opener(1));
+    let (stream, _) = server.accept().await.unwrap();
+    assert_eq!(stream.recv_message().await.unwrap(), b"x");
+    let mut sent = 0;
+    for round in 0..2 {
+        for (n, datagram) in pushes(1, 2..66_000, &[round; 1_376]).iter().enumerate() {
+            sent += datagram.len();
+            raw.send(addr(SERVER), datagram);
+            // The simulated link holds 64 MiB.
+            if n % 10_000 == 0 {
+                sleep(ms(20)).await;
+            }
+        }
+        sleep(secs(1)).await;
+    }
+    let stats = stream.stats().engine;
+    // 4.1: sn 2 to 65,535 are in the window that begins at 1; 11.4: 1500 bytes for each.
+    assert!(stats.unread_bytes <= 65_535 * 1_500, "{stats:?}");
+    assert_eq!(stats.unread_bytes, 65_534 * 1_376);
+    assert_eq!(stats.duplicates, 65_534);
+    // 11.4: it lives while there is something new, and not a moment longer.
+    sleep(secs(10)).await;
+    assert_eq!(server.stats().sessions, 0);
+    figure(
+        "gap-filling, receive window 65,535: bytes held for one conv, and for how long",
+        format!(
+            "{} of {sent} sent, 10 s after the last new one",
+            stats.unread_bytes
+        ),
+        "90 MB (C), for good",
+    );
+}
+
+/// The same with payloads of one byte, where a buffer costs more than what it holds.
+#[tokio::test(start_paused = true)]
+async fn default_windows_hold_little() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, KcpConfig::turbo_mode().receive_window(1_024));
+    let raw = net.raw(CLIENT);
+    raw.send(addr(SERVER), &opener(1));
+    let (stream, _) = server.accept().await.unwrap();
+    for datagram in pushes(1, 2..10_000, b"y") {
+        raw.send(addr(SERVER), &datagram);
+    }
+    sleep(secs(1)).await;
+    let stats = stream.stats().engine;
+    // 4.1: the window begins at 1, whose segment is missing; sn 0 is unread too.
+    assert_eq!(stats.unread_bytes, 1_024 - 1 + 1);
+    assert_eq!(stats.segments_received, 1_024);
+    assert_eq!(stats.ignored_out_of_window, 10_000 - 1_025);
+}
+
+/// A hundred thousand copies of one PUSH: the ACK list never has more than window + 128 entries,
+/// and what is answered is never more than what was received.
+#[tokio::test(start_paused = true)]
+async fn duplicates_grow_no_ack_list() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, turbo());
+    let raw = net.raw(CLIENT);
+    raw.send(addr(SERVER), &opener(1));
+    let (_stream, _) = server.accept().await.unwrap();
+    sleep(secs(1)).await;
+    net.take_sent();
+    let copies: Vec<Vec<u8>> = pushes(1, std::iter::repeat_n(0, 100_000), b"x");
+    let received: usize = copies.iter().map(Vec::len).sum();
+    for datagram in &copies {
+        raw.send(addr(SERVER), datagram);
+    }
+    sleep(secs(1)).await;
+    let answers: Vec<_> = net
+        .take_sent()
+        .into_iter()
+        .filter(|sent| sent.from == addr(SERVER))
+        .collect();
+    let answered: usize = answers.iter().map(|sent| sent.datagram.len()).sum();
+    assert!(answered <= received, "{answered} of {received}");
+    let largest = answers.iter().map(|sent| sent.datagram.len()).max();
+    assert!(largest <= Some(1_400), "{largest:?}");
+    figure(
+        "100,000 duplicate PUSHes: ACK list, answered bytes per byte",
+        format!("<= 1,152, {:.2}", answered as f64 / received as f64),
+        "100,000 entries until the next flush (C)",
+    );
+}
+
+/// A client that takes everything and never reads: the writer waits at two windows, the session
+/// lives, nothing grows; and when the client goes, the session goes.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_holds_two_windows() {
+    let net = Net::clean();
+    let config = turbo();
+    let bound = config.send_queue_bytes();
+    let server = net.endpoint(SERVER, config);
+    let mut client = StockPeer::new(net.raw(CLIENT), addr(SERVER), 1);
+    client.engine.send(b"give me all").unwrap();
+    client.live(ms(100), |_| false).await;
+    let (stream, _) = server.accept().await.unwrap();
+    let writer = tokio::spawn(async move {
+        loop {
+            if let Err(error) = stream.send(&[7; 1_376]).await {
+                return (error, stream.stats().engine);
+            }
+            assert!(stream.stats().engine.unacknowledged_bytes <= bound + 1_376);
+        }
+    });
+    client.live(secs(120), |_| false).await;
+    assert!(!writer.is_finished(), "a slow reader is not a dead one");
+    assert_eq!(server.stats().sessions, 1);
+    client.mute = true;
+    client.live(secs(41), |_| false).await;
+    let (error, stats) = writer.await.unwrap();
+    assert_eq!(server.stats().sessions, 0);
+    figure(
+        "a client that never reads: bytes held, end after it falls silent",
+        format!("{} ({error})", stats.unacknowledged_bytes),
+        "not measured",
+    );
+}
+
+/// A peer that advertises the largest window gets no more than ours allows, and before it is heard
+/// at all no more than 32 segments.
+#[tokio::test(start_paused = true)]
+async fn a_huge_window_is_no_order() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, KcpConfig::turbo_mode().send_window(1_024));
+    let raw = net.raw(CLIENT);
+    let mut hello = opener(1);
+    hello[6..8].copy_from_slice(&u16::MAX.to_le_bytes());
+    raw.send(addr(SERVER), &hello);
+    let (stream, _) = server.accept().await.unwrap();
+    let sending = tokio::spawn(async move {
+        for _ in 0..10_000 {
+            if stream.send(&[1; 1_376]).await.is_err() {
+                return;
+            }
+        }
+    });
+    // Prove the address, then acknowledge nothing more.
+    let data = loop {
+        let datagram = raw.recv_within(secs(1)).await.unwrap();
+        let first = headers(&datagram)
+            .into_iter()
+            .find(|header| header.cmd == 81);
+        if let Some(first) = first {
+            break first;
+        }
+    };
+    let mut ack = segment(1, Command::Ack, data.sn.get(), data.sn.get() + 1, b"");
+    ack[6..8].copy_from_slice(&u16::MAX.to_le_bytes());
+    ack[8..12].copy_from_slice(&data.ts.get().to_le_bytes());
+    raw.send(addr(SERVER), &ack);
+    net.take_sent();
+    let mut sns = std::collections::BTreeSet::from([data.sn.get()]);
+    for _ in 0..100 {
+        sleep(ms(100)).await;
+        for sent in net.take_sent() {
+            let pushed = headers(&sent.datagram).into_iter().filter(|h| h.cmd == 81);
+            sns.extend(pushed.map(|header| header.sn.get()));
+        }
+    }
+    assert_eq!(
+        sns.len(),
+        1 + 1_024,
+        "the first, and then our own send window"
+    );
+    sending.abort();
+}
+
+/// Slow loris: real clients that keep sessions open by one byte a while. Proven or not, they are
+/// bounded per source, and each needs its byte every ten seconds.
+#[tokio::test(start_paused = true)]
+async fn slow_clients_are_bounded_per_source_and_must_work() {
+    let net = Net::clean();
+    let (server, wire) = Wire::server(&net, turbo().per_source_limit(100));
+    sink(&server);
+    for round in 0..12_u32 {
+        let dribble = (0..1_000).map(|n| {
+            let datagram = segment(n + 1, Command::Push, round, 0, b"z");
+            (crowded(n), datagram)
+        });
+        wire.flood(dribble).await;
+        assert_eq!(server.stats().sessions, 100, "round {round}");
+        sleep(secs(9)).await;
+    }
+    // They lived for 108 s, on a datagram each nine seconds. Now they rest.
+    sleep(secs(2)).await;
+    assert_eq!(server.stats().sessions, 0);
+    figure(
+        "slow-loris sessions: per source, and what keeps one open",
+        "100 (configured; default 16,384), one new PUSH per 10 s or an acknowledgement within 10 min",
+        "no limit, never reaped",
+    );
+}

@@ -52,6 +52,8 @@ pub(crate) struct Receiver {
     held_capacity: usize,
     /// Most memory held before segments out of order are refused; in order, twice that.
     limit_bytes: usize,
+    /// The peer has not proven itself: it gets no more memory than it sends.
+    is_stranger: bool,
     /// The peer's FIN has been reached.
     finished: bool,
     pool: Arc<BufferPool>,
@@ -77,6 +79,7 @@ impl Receiver {
             held_bytes: 0,
             held_capacity: 0,
             limit_bytes,
+            is_stranger: false,
             finished: false,
             pool,
         }
@@ -93,6 +96,11 @@ impl Receiver {
     /// protocol.md 10.2: never below 128, or the largest message could not be assembled.
     pub(crate) fn set_window(&mut self, segments: u32) {
         self.window = segments.max(IKCP_WND_RCV);
+    }
+
+    /// Whether the peer is yet to prove itself; see the field.
+    pub(crate) const fn set_stranger(&mut self, is_stranger: bool) {
+        self.is_stranger = is_stranger;
     }
 
     /// Changes what may be held; see the field.
@@ -188,6 +196,8 @@ impl Receiver {
         let len = payload.len();
         let mut bytes = match len {
             0 => Vec::new(),
+            // A stranger's datagram has room for fifty segments of a byte each.
+            _ if self.is_stranger && len <= POOL_CLASS_BYTES[0] / 2 => Vec::with_capacity(len),
             _ if POOL_CLASS_BYTES[1..3]
                 .iter()
                 .any(|&class| class < len && len <= class * 2) =>

@@ -171,12 +171,16 @@ impl KcpEngine {
         // protocol.md 8.3: with Immediate the first write leaves at once instead of at tick two.
         let cwnd = ClassicWindow::new(u32::from(immediate), config.mss() as u32);
         let threshold = config.fast_resend_threshold();
+        let proof = Proof::new(strict && role == Role::Accepted);
+        let mut receiver =
+            Receiver::new(first_sn, receive_window, receive_limit, Arc::clone(&pool));
+        receiver.set_stranger(proof.is_limited());
         Ok(Self {
             conv,
             validation,
             clock: Clock::new(ts_offset),
             flush_wanted: false,
-            queue: SendQueue::new(Arc::clone(&pool)),
+            queue: SendQueue::new(pool),
             in_flight: InFlightRing::new(first_sn),
             timers: ResendTimers::default(),
             fast: FastResend::new(threshold, config.fast_resend_transmissions(), first_sn),
@@ -194,11 +198,11 @@ impl KcpEngine {
             remote_window: IKCP_WND_RCV,
             largest_remote_window: None,
             first_sn,
-            receiver: Receiver::new(first_sn, receive_window, receive_limit, pool),
+            receiver,
             acks: Vec::new(),
             probe: Probe::default(),
             liveness: Liveness::default(),
-            proof: Proof::new(strict && role == Role::Accepted),
+            proof,
             close: Close::default(),
             fault: None,
             last_heard: None,

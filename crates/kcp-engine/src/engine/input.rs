@@ -136,6 +136,7 @@ impl KcpEngine {
         if let Some(record) = remembered.filter(|record| record.was_sent_at(header.ts)) {
             let record = *record;
             self.proof.on_valid_ack();
+            self.receiver.set_stranger(false);
             return Verdict::Acknowledges(record);
         }
         // An old number whose slot was used again can no longer be checked; its una can be.

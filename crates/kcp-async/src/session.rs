@@ -137,7 +137,8 @@ impl Session {
         if self.engine.is_proven() || self.end.is_some() {
             return Duration::ZERO;
         }
-        now.saturating_since(self.engine.last_new_push().unwrap_or(self.life.created()))
+        let last_new = self.engine.last_new_push();
+        now.saturating_since(last_new.unwrap_or_else(|| self.life.created()))
     }
 
     /// Looks at what a change led to: the session's fate, and who must know.

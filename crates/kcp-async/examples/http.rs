@@ -41,6 +41,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let request = Request::get(path)
             .header("host", "kcp.example")
             .body(Full::<Bytes>::default())?;
+        sender.ready().await?;
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();

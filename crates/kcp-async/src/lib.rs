@@ -1,7 +1,8 @@
 //! KCP for tokio: reliable, ordered streams and messages over UDP, at low latency on lossy links.
 //!
 //! For people who want a stream that feels like `tokio::net::TcpStream` and repairs losses faster
-//! than TCP, at the price of 10 to 20 % more bandwidth. It speaks plain KCP: C `ikcp`, kcp-go
+//! than TCP, at the price of bandwidth: 10 to 20 % at 5 % loss, about 45 % with
+//! [`KcpConfig::gaming`]. It speaks plain KCP: C `ikcp`, kcp-go
 //! without encryption, `tokio_kcp` and others understand it. It neither encrypts nor knows its
 //! peer.
 //!

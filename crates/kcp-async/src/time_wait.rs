@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use kcp_engine::{CLOSE_MARK, Command, Conv, Instant, KcpHeader, Sn, segments};
+use kcp_engine::{CLOSE_MARK, Command, Conv, IKCP_WND_RCV, Instant, KcpHeader, Sn, segments};
 
 /// How a conversation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,8 @@ pub(crate) fn acknowledge(datagram: &[u8], next: Sn) -> Option<KcpHeader> {
     Some(KcpHeader {
         cmd: Command::Ack.to_wire(),
         frg: CLOSE_MARK,
-        wnd: 0,
+        // Not 0: the peer has sent everything, and would ask for ever when there is room again.
+        wnd: IKCP_WND_RCV as u16,
         una: next,
         len: 0,
         ..repeated

@@ -114,8 +114,14 @@ pub(crate) fn send_inline<'a>(
     session: MutexGuard<'a, Session>,
 ) {
     if session.unsent.is_some() || shared.socket_is_full.load(Ordering::Acquire) {
+        // What waits in the driver's list is served when there is room, and not before: a task that
+        // was woken for nothing and calls again must not wake the driver, which would wake it.
+        let mut session = session;
+        let call = !session.in_blocked_list || session.needs_earlier_look(&shared.times);
         drop(session);
-        shared.call_driver(cell);
+        if call {
+            shared.call_driver(cell);
+        }
         return;
     }
     let now = shared.clock.now();

@@ -117,6 +117,14 @@ impl Lifetime {
         self.refused = true;
     }
 
+    /// What it means that the peer has never been heard.
+    pub(crate) const fn unanswered(&self) -> ConnectionError {
+        match self.refused {
+            true => ConnectionError::Refused,
+            false => ConnectionError::ConnectTimeout,
+        }
+    }
+
     /// Takes note of what the engine now says.
     pub(crate) fn observe(&mut self, now: Instant, engine: &KcpEngine) {
         let owed = !engine.is_drained() || engine.silent_since().is_some();
@@ -196,13 +204,10 @@ impl Lifetime {
         let last_sign = heard.unwrap_or(self.created);
         let unheard = is_connecting(self.role) && heard.is_none();
 
-        let connect = engine.silent_since().filter(|_| unheard).and_then(|since| {
-            let reason = match self.refused {
-                true => ConnectionError::Refused,
-                false => ConnectionError::ConnectTimeout,
-            };
-            Some((since + times.connect?, Term::End(reason)))
-        });
+        let connect = engine
+            .silent_since()
+            .filter(|_| unheard)
+            .and_then(|since| Some((since + times.connect?, Term::End(self.unanswered()))));
         let dead = engine
             .silent_since()
             .and_then(|since| Some((since + times.dead_peer?, PEER_DEAD)));

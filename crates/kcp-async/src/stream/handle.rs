@@ -158,6 +158,10 @@ impl StreamHandle {
                 self.after_writing(session);
                 Poll::Ready(Ok(()))
             }
+            // To whom nobody ever answered, the linger is not the news.
+            Shutdown::GaveUp if session.engine.last_heard().is_none() => {
+                Poll::Ready(Err(session.life.unanswered().into()))
+            }
             Shutdown::GaveUp => Poll::Ready(Err(TimeoutError::Linger.into())),
             Shutdown::NotAsked | Shutdown::Waiting => {
                 session.closers.register(cx.waker());

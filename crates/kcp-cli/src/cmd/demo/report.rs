@@ -130,7 +130,7 @@ pub(super) fn result(rows: &[Row]) -> Result<(), Failure> {
         if row.bulk.bytes == 0 || row.echo.answered == 0 {
             return Err(Failure::new(
                 Kind::Lost,
-                format!("{name}: nothing got through the link"),
+                format!("{name}: no message was answered in time"),
             ));
         }
     }

@@ -13,7 +13,7 @@ use crate::signal::Interrupt;
 
 /// Listens and does the job with whoever connects: until a signal, or with `once` until the first
 /// session of somebody who speaks the protocol, with its result. A signal while nothing is under
-/// way is the normal end of a listener and a success.
+/// way is the normal end of a listener and a success; with `once` it means that nobody came.
 pub(crate) async fn listen(
     address: &str,
     once: bool,
@@ -48,7 +48,10 @@ pub(crate) async fn listen(
         }
     }
     // The sessions have seen the signal, too, and tell their peers.
-    let mut result = Ok(());
+    let mut result = match once {
+        true => Err(Failure::interrupted()),
+        false => Ok(()),
+    };
     while let Some(ended) = sessions.join_next().await {
         if let Ok(report) = ended {
             tell(&report, output);

@@ -116,8 +116,9 @@ impl KcpEngine {
         if self.can_admit() || self.fast.is_ready(&self.in_flight) {
             return Some(next_tick);
         }
-        // C probes a closed window even with nothing to send.
-        let probe = (self.remote_window == 0).then_some(self.probe.at);
+        // C probes a closed window even with nothing to send; after both FINs that could only find a
+        // peer that is gone.
+        let probe = (self.remote_window == 0 && !self.is_over()).then_some(self.probe.at);
         let resend = self.timers.earliest(&self.in_flight);
         [probe, resend, self.probe.next_tell()]
             .into_iter()

@@ -75,6 +75,12 @@ impl KcpEngine {
         }
     }
 
+    /// Both FINs have arrived: all that is left to say are ACKs.
+    pub(super) fn is_over(&self) -> bool {
+        let fin = self.fin_state();
+        fin.acknowledged && fin.received
+    }
+
     pub(super) fn on_mark(&mut self) {
         self.close.peer_knows = true;
         if self.close.finishing && !self.close.fin_queued {

@@ -126,7 +126,9 @@ impl KcpEngine {
         } else {
             IKCP_PROBE_INIT
         };
-        self.probe.on_flush(now, self.remote_window, first_wait);
+        if !self.is_over() {
+            self.probe.on_flush(now, self.remote_window, first_wait);
+        }
         if self.is_strict() {
             self.probe.repeat_tell(now);
             self.probe.ask |= !self.proof.is_limited()

@@ -142,6 +142,22 @@ fn finishing_before_speaking_is_silent() {
     assert_eq!(s.deadline(), None);
 }
 
+/// protocol.md 12.3: who has nothing more to send asks for no room.
+#[test]
+fn a_window_that_closes_behind_both_fins_is_not_probed() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.at(20).input(&[marked(Command::Ack, 0).ts(10).una(1)]);
+    s.engine.finish();
+    s.sends(&["FIN 1 ts=20"]);
+    s.at(30).input(&[seg(Command::Fin, 0).una(1)]).drain();
+    s.at(40)
+        .input(&[marked(Command::Ack, 1).ts(20).una(2).wnd(0)]);
+    s.tick(50).drain();
+    assert_eq!(s.deadline(), None);
+    s.tick(10_000).silent();
+}
+
 /// protocol.md 12.4: from the second time-out in a row the datagram begins with a WASK.
 #[test]
 fn a_silent_peer_is_asked() {

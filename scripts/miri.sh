@@ -7,7 +7,7 @@
 # PROPTEST_CASES   cases of each property test (default 4: miri is some hundred times slower)
 #
 # Left out: `allocations` (it replaces the allocator), `behaviour` (hours of virtual time), and the unit tests in `slow` below, which
-# move megabytes; of `corpora` only the header's.
+# move megabytes or have a number of cases of their own; of `corpora` only the header's.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,7 +17,7 @@ export MIRIFLAGS="${MIRIFLAGS:-} -Zmiri-disable-isolation"
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 read -r -a machines <<<"${MIRI_TARGETS:-$host mips-unknown-linux-gnu}"
 
-slow=(a_held_back_window)
+slow=(a_held_back_window counts_equal_the_naive_ones)
 skip=()
 for name in "${slow[@]}"; do skip+=(--skip "$name"); done
 

@@ -151,7 +151,7 @@ impl Both {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 2_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// protocol.md 5.3
     #[test]

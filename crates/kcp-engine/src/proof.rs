@@ -1,6 +1,7 @@
 //! What may be answered before the peer has proven that it sees us (`docs/protocol.md` 11.3).
 
 use crate::segment::IKCP_OVERHEAD;
+use crate::time::{Instant, Millis};
 
 /// Bytes that may be sent for each byte received.
 const ANSWER_FACTOR: u64 = 3;
@@ -20,6 +21,8 @@ pub(crate) struct Proof {
     received: u64,
     sent: u64,
     extras_left: u8,
+    /// When the next of them may leave.
+    extras_from: Millis,
     forged: u8,
 }
 
@@ -31,6 +34,7 @@ impl Proof {
             received: 0,
             sent: 0,
             extras_left: SMALL_EXTRAS,
+            extras_from: Millis::of(Instant::ZERO),
             forged: 0,
         }
     }
@@ -95,19 +99,22 @@ impl Proof {
 
     /// The bytes that a small datagram has left behind `planned` ones, beyond the allowance; uses
     /// one up, unless not even a byte of payload would fit.
-    pub(crate) const fn take_extra_room(&mut self, planned: usize) -> usize {
-        if !self.take_extra(planned + IKCP_OVERHEAD + 1) {
+    pub(crate) fn take_extra_room(&mut self, planned: usize, now: Millis, wait_ms: u32) -> usize {
+        if !self.take_extra(planned + IKCP_OVERHEAD + 1, now, wait_ms) {
             return 0;
         }
         SMALL_DATAGRAM - planned
     }
 
-    /// Whether a datagram of `bytes` may leave beyond the allowance; uses one up.
-    pub(crate) const fn take_extra(&mut self, bytes: usize) -> bool {
-        if bytes > SMALL_DATAGRAM || self.extras_left == 0 {
+    /// Whether a datagram of `bytes` may leave beyond the allowance; uses one up. The next may only
+    /// follow after `wait_ms`: were all that is in flight to leave at once, a short outage would use
+    /// them up, and nothing could bring the proof any more.
+    pub(crate) fn take_extra(&mut self, bytes: usize, now: Millis, wait_ms: u32) -> bool {
+        if bytes > SMALL_DATAGRAM || self.extras_left == 0 || now < self.extras_from {
             return false;
         }
         self.extras_left -= 1;
+        self.extras_from = now.plus(wait_ms);
         true
     }
 }
@@ -131,8 +138,12 @@ mod tests {
     #[test]
     fn six_small_datagrams_beyond() {
         let mut proof = Proof::new(true);
-        assert!(!proof.take_extra(101));
-        assert_eq!((0..10).filter(|_| proof.take_extra(100)).count(), 6);
+        let start = Millis::of(Instant::ZERO);
+        let mut take = |bytes, at| proof.take_extra(bytes, start.plus(at), 200);
+        assert!(!take(101, 0));
+        assert!(take(100, 0));
+        assert!(!take(100, 199), "one per time-out");
+        assert_eq!((1..10).filter(|n| take(100, n * 200)).count(), 5);
     }
 
     #[test]

@@ -209,16 +209,18 @@ impl KcpEngine {
             NoDelay::Fast => rto / 2,
             NoDelay::Linear => self.rtt.rto_ms / 2,
         };
-        let allowed =
-            self.proof.allowance(plan.bytes) >= size || self.proof.take_extra(plan.bytes + size);
+        let next = rto.saturating_add(step).min(i32::MAX as u32); // protocol.md 11.8
+        let now = self.clock.millis();
+        let allowed = self.proof.allowance(plan.bytes) >= size
+            || self.proof.take_extra(plan.bytes + size, now, next);
         if !allowed {
             // protocol.md 11.3: looked at again later, and not backed off: the proof may come.
-            record.resend_at = self.clock.millis().plus(self.rtt.rto_ms);
+            record.resend_at = now.plus(self.rtt.rto_ms);
             self.store_due(record);
             return;
         }
-        record.rto_ms = rto.saturating_add(step).min(i32::MAX as u32); // protocol.md 11.8
-        record.resend_at = self.clock.millis().plus(record.rto_ms);
+        record.rto_ms = next;
+        record.resend_at = now.plus(record.rto_ms);
         let carried = self.fast.count(record.sn, record.xmit, record.fast_acks);
         record.xmit += 1;
         record.fast_acks = carried;
@@ -330,7 +332,8 @@ impl KcpEngine {
         // Questions and their answers may have used the allowance up. With nothing in flight no
         // time-out would ever come, so the first segment may itself be one of the extras.
         if room < IKCP_OVERHEAD + len.min(1) {
-            room = self.proof.take_extra_room(plan.bytes);
+            let (now, wait) = (self.clock.millis(), self.rtt.rto_ms);
+            room = self.proof.take_extra_room(plan.bytes, now, wait);
         }
         let most = Proof::first_payload(room);
         if len <= most {

@@ -22,6 +22,9 @@ pub(crate) struct Liveness {
 /// Watches for a peer that answers WASKs with an older `una` than it once had (protocol.md 12.6).
 #[derive(Clone, Copy, Debug, Default)]
 struct GhostWatch {
+    /// The newest `una` that the peer has told. Not ours: a peer without room for the next segment
+    /// in order acknowledges later ones by their numbers.
+    newest_una: Option<Sn>,
     asked_at: Option<Instant>,
     stale_answer_at: Option<Instant>,
 }
@@ -58,15 +61,13 @@ impl Liveness {
     }
 
     /// A WINS arrived. Whether it is the second stale answer, at least one RTT after the first.
-    pub(crate) fn is_ghost(
-        &mut self,
-        now: Instant,
-        una: Sn,
-        acknowledged: Sn,
-        rtt_us: u64,
-    ) -> bool {
-        if !una.is_before(acknowledged) {
-            self.ghost = GhostWatch::default();
+    pub(crate) fn is_ghost(&mut self, now: Instant, una: Sn, rtt_us: u64) -> bool {
+        if self
+            .ghost
+            .newest_una
+            .is_none_or(|newest| !una.is_before(newest))
+        {
+            self.ghost.asked_at = None;
             return false;
         }
         let Some(asked_at) = self.ghost.asked_at.take() else {
@@ -84,9 +85,13 @@ impl Liveness {
         }
     }
 
-    /// An acknowledgement up to date arrived: no ghost.
-    pub(crate) const fn on_current_una(&mut self) {
-        self.ghost.stale_answer_at = None;
+    /// A proven peer tells this `una`. One that is up to date is not a ghost's.
+    pub(crate) fn on_una(&mut self, una: Sn) {
+        let newest = self.ghost.newest_una;
+        if newest.is_none_or(|newest| !una.is_before(newest)) {
+            self.ghost.newest_una = Some(una);
+            self.ghost.stale_answer_at = None;
+        }
     }
 }
 

@@ -166,14 +166,13 @@ impl KcpEngine {
         }
         self.remote_window = u32::from(header.wnd);
         self.largest_remote_window = self.largest_remote_window.max(Some(self.remote_window));
-        let acknowledged = self.in_flight.una();
         self.apply_una(header.una);
         match command {
             Command::Push | Command::Fin => self.on_data(command == Command::Fin, segment),
             Command::Ack => self.on_ack(header, acked),
             // protocol.md 7.3
             Command::Wask => self.probe.tell = true,
-            Command::Wins => self.on_window(header, acknowledged),
+            Command::Wins => self.on_window(header),
             Command::Rst => {}
         }
     }
@@ -188,9 +187,7 @@ impl KcpEngine {
                 .store
                 .release(record.payload, record.len as usize);
         }
-        if una == self.in_flight.una() {
-            self.liveness.on_current_una();
-        }
+        self.liveness.on_una(una);
     }
 
     /// protocol.md 5.2 and 6.1.
@@ -242,15 +239,12 @@ impl KcpEngine {
         }
     }
 
-    fn on_window(&mut self, header: &KcpHeader, acknowledged: Sn) {
+    fn on_window(&mut self, header: &KcpHeader) {
         if !self.is_strict() {
             return;
         }
         let rtt_us = self.rtt.smoothed_us().unwrap_or_default();
-        if self
-            .liveness
-            .is_ghost(self.clock.now(), header.una, acknowledged, rtt_us)
-        {
+        if self.liveness.is_ghost(self.clock.now(), header.una, rtt_us) {
             self.fault.get_or_insert(Fault::Ghost);
         }
     }

@@ -242,3 +242,20 @@ fn a_restarted_stock_server_is_found_out() {
     s.at(2_030).input(&[stale]);
     assert_eq!(s.engine.fault(), Some(Fault::Ghost));
 }
+
+/// protocol.md 12.6: a peer whose reader sleeps has no room for the next segment in order, but
+/// acknowledges those behind it. Its answers are old, and it is no ghost.
+#[test]
+fn a_full_peer_is_no_ghost() {
+    let mut s = Script::strict(&plain());
+    s.send(b"x").send(b"y").tick(10).drain();
+    s.at(40)
+        .input(&[ack(0, 10).una(0).wnd(0), ack(1, 10).una(0).wnd(0)]);
+    assert!(s.engine.is_drained());
+    for at in [1_000, 2_000, 3_000] {
+        s.engine.keepalive();
+        s.at(at).drain();
+        s.at(at + 30).input(&[seg(Command::Wins, 0).una(0).wnd(0)]);
+    }
+    assert_eq!(s.engine.fault(), None);
+}

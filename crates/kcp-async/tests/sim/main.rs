@@ -21,6 +21,7 @@ mod links;
 mod net;
 mod plan;
 mod random;
+mod regressions;
 mod report;
 mod stock;
 mod world;

@@ -141,7 +141,10 @@ impl Net {
         let mut state = self.lock();
         let host = state.host(addr);
         host.full = full;
-        let writer = host.writer.take().filter(|_| !full);
+        let writer = match full {
+            true => None,
+            false => host.writer.take(),
+        };
         drop(state);
         writer.into_iter().for_each(Waker::wake);
     }

@@ -20,6 +20,8 @@ pub(crate) struct Proof {
     limited: bool,
     received: u64,
     sent: u64,
+    /// Of those, bytes that extras allowed.
+    excused: u64,
     extras_left: u8,
     /// When the next of them may leave.
     extras_from: Millis,
@@ -33,6 +35,7 @@ impl Proof {
             limited,
             received: 0,
             sent: 0,
+            excused: 0,
             extras_left: SMALL_EXTRAS,
             extras_from: Millis::of(Instant::ZERO),
             forged: 0,
@@ -76,6 +79,7 @@ impl Proof {
         }
         let earned = self.received.saturating_mul(ANSWER_FACTOR);
         let left = earned
+            .saturating_add(self.excused)
             .saturating_sub(self.sent)
             .saturating_sub(planned as u64);
         usize::try_from(left).unwrap_or(usize::MAX)
@@ -113,6 +117,10 @@ impl Proof {
         if bytes > SMALL_DATAGRAM || self.extras_left == 0 || now < self.extras_from {
             return false;
         }
+        let room = self.allowance(0);
+        // What leaves beyond the allowance is not a debt: it would keep the answers to later
+        // questions of the peer from leaving.
+        self.excused += bytes.saturating_sub(room) as u64;
         self.extras_left -= 1;
         self.extras_from = now.plus(wait_ms);
         true
@@ -144,6 +152,17 @@ mod tests {
         assert!(take(100, 0));
         assert!(!take(100, 199), "one per time-out");
         assert_eq!((1..10).filter(|n| take(100, n * 200)).count(), 5);
+    }
+
+    #[test]
+    fn extras_are_no_debt() {
+        let mut proof = Proof::new(true);
+        proof.on_received(10);
+        assert!(proof.take_extra(100, Millis::of(Instant::ZERO), 200));
+        proof.on_sent(100);
+        assert_eq!(proof.allowance(0), 0);
+        proof.on_received(24);
+        assert_eq!(proof.allowance(0), 72);
     }
 
     #[test]

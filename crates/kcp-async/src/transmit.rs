@@ -114,10 +114,12 @@ pub(crate) fn send_inline<'a>(
     session: MutexGuard<'a, Session>,
 ) {
     if session.unsent.is_some() || shared.socket_is_full.load(Ordering::Acquire) {
-        // What waits in the driver's list is served when there is room, and not before: a task that
-        // was woken for nothing and calls again must not wake the driver, which would wake it.
+        // The driver serves what waits for room when there is room. It is called only for what it
+        // does not know: a task that was woken for nothing and calls again must not wake it, or
+        // each would wake the other until then.
         let mut session = session;
-        let call = !session.in_blocked_list || session.needs_earlier_look(&shared.times);
+        let unknown = session.unsent.is_some() && !session.in_blocked_list;
+        let call = unknown || session.needs_earlier_look(&shared.times);
         drop(session);
         if call {
             shared.call_driver(cell);

@@ -348,7 +348,7 @@ fn times(class: Class, protocol: KcpConfig) -> EndpointConfig {
         Class::Mild => config
             .dead_peer_timeout(secs(180))
             .keepalive(secs(20))
-            .unproven_timeout(Duration::from_secs(180))
+            .unproven_timeout(DAY)
             .connect_timeout(secs(180))
             .linger(DAY),
         Class::Outage => config
@@ -359,7 +359,7 @@ fn times(class: Class, protocol: KcpConfig) -> EndpointConfig {
             .dead_peer_timeout(secs(60))
             .keepalive(secs(20))
             .idle_timeout(secs(60))
-            .unproven_timeout(Duration::from_secs(60))
+            .unproven_timeout(DAY)
             .connect_timeout(secs(60))
             .linger(DAY),
         Class::Vanish | Class::Moved => config

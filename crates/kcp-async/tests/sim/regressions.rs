@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use crate::net::{Net, SimSocket};
 use crate::plan::{SERVER, client_addr};
 
-/// A server, and a peer moved by hand.
+/// A server, and peers moved by hand.
 struct Scene {
     net: Net,
     endpoint: KcpEndpoint,
-    peer: Arc<SimSocket>,
+    peers: [Arc<SimSocket>; 2],
 }
 
 impl Scene {
@@ -25,16 +25,16 @@ impl Scene {
         let net = Net::new(links, 0, 0);
         let config = EndpointConfig::new(KcpConfig::turbo_mode()).simulation_seed(Some(1));
         let endpoint = KcpEndpoint::with_socket(net.socket(SERVER, true), config).unwrap();
-        let peer = net.socket(client_addr(0), false);
+        let peers = [0, 1].map(|n| net.socket(client_addr(n), false));
         Self {
             net,
             endpoint,
-            peer,
+            peers,
         }
     }
 
-    /// The peer sends a fragment of a message, with so many to follow.
-    fn push(&self, sn: u32, frg: u8) {
+    /// A peer sends a fragment of a message, with so many to follow.
+    fn push(&self, peer: usize, sn: u32, frg: u8) {
         let header = KcpHeader {
             conv: Conv::new(7),
             cmd: Command::Push.to_wire(),
@@ -46,11 +46,11 @@ impl Scene {
             len: 2,
         };
         let datagram = [header.to_bytes().as_slice(), b"hi"].concat();
-        self.peer.send(SERVER, &datagram);
+        self.peers[peer].send(SERVER, &datagram);
     }
 
-    async fn accept(&self) -> KcpStream {
-        self.push(0, 0);
+    async fn accept(&self, peer: usize) -> KcpStream {
+        self.push(peer, 0, 0);
         let (stream, _) = self.endpoint.accept().await.unwrap();
         assert_eq!(stream.recv_message().await.unwrap(), b"hi");
         stream
@@ -62,13 +62,20 @@ impl Scene {
 /// reader: both ran until there was room.
 #[tokio::test(start_paused = true)]
 async fn a_full_socket_and_half_a_message_do_not_spin() {
+    // Once with a train of its own that waits, once behind another session's.
+    for sender in [0, 1] {
+        spins_not(sender).await;
+    }
+}
+
+async fn spins_not(sender: usize) {
     let scene = Scene::new();
-    let mut stream = scene.accept().await;
+    let mut streams = [scene.accept(0).await, scene.accept(1).await];
     scene.net.set_full(SERVER, true);
-    stream.send(b"waits for room").await.unwrap();
-    scene.push(1, 1);
+    streams[sender].send(b"waits for room").await.unwrap();
+    scene.push(0, 1, 1);
     let before = scene.net.lock().polls(SERVER);
-    let (mut reader, mut writer) = stream.split();
+    let (mut reader, mut writer) = streams[0].split();
     let both = async { tokio::join!(reader.recv_message(), writer.shutdown()) };
     let ended = timeout(Duration::from_secs(2), both).await;
     assert!(ended.is_err(), "{ended:?}");

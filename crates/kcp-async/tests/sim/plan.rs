@@ -343,7 +343,7 @@ fn times(class: Class, protocol: KcpConfig) -> EndpointConfig {
             .idle_timeout(None)
             .unproven_timeout(DAY)
             .connect_timeout(None)
-            .linger(DAY),
+            .linger(Duration::from_secs(7_200)),
         // Six cuts and jumps of the clock, of 20 s each, may come one after the other.
         Class::Mild => config
             .dead_peer_timeout(secs(180))
@@ -356,11 +356,11 @@ fn times(class: Class, protocol: KcpConfig) -> EndpointConfig {
             .connect_timeout(secs(120))
             .linger(DAY),
         Class::Churn => config
-            .dead_peer_timeout(secs(60))
+            .dead_peer_timeout(secs(600))
             .keepalive(secs(20))
-            .idle_timeout(secs(60))
+            .idle_timeout(secs(600))
             .unproven_timeout(DAY)
-            .connect_timeout(secs(60))
+            .connect_timeout(secs(600))
             .linger(DAY),
         Class::Vanish | Class::Moved => config
             .idle_timeout(Some(PATIENCE))

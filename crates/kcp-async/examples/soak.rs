@@ -39,10 +39,20 @@ struct Totals {
     aborted: AtomicU64,
     served: AtomicU64,
     bytes_checked: AtomicU64,
+    /// Sessions that did not go as they must; each is printed.
+    failed: AtomicU64,
     /// Longest shutdown, in ms.
     slowest_close: AtomicU64,
     /// Longest that a ready task waited for its turn, in ms: how starved the process was.
     latest_turn: AtomicU64,
+}
+
+impl Totals {
+    /// One bad session ends nothing else: what follows from it would look like its cause.
+    fn fail(&self, what: &str) {
+        println!("FAILED: {what}");
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 struct Arguments {
@@ -93,15 +103,18 @@ async fn main() -> Result<(), Failure> {
             // The lanes do not start all at once.
             sleep(Duration::from_millis(draw.below(5_000))).await;
             while Instant::now() < end {
-                let stream = match &endpoint {
-                    Some(endpoint) => endpoint.connect(server).await?,
-                    None => KcpStream::connect(server, &config).await?,
+                let connected = match &endpoint {
+                    Some(endpoint) => endpoint.connect(server).await,
+                    None => KcpStream::connect(server, &config).await,
                 };
-                converse(stream, &mut draw, &totals)
-                    .await
-                    .map_err(|error| format!("lane {lane}: {error}"))?;
+                let outcome = match connected {
+                    Ok(stream) => converse(stream, &mut draw, &totals).await,
+                    Err(error) => Err(error.into()),
+                };
+                if let Err(error) = outcome {
+                    totals.fail(&format!("client, lane {lane}: {error}"));
+                }
             }
-            Ok::<_, Failure>(())
         });
     }
 
@@ -114,18 +127,22 @@ async fn main() -> Result<(), Failure> {
                 println!("            {:?}", relay.stats());
             }
             joined = clients.join_next() => match joined {
-                Some(result) => result??,
+                Some(result) => result?,
                 None => break,
             },
         }
     }
 
     listener.close();
-    serving.await??;
+    serving.await?;
     drain(&listener, &shared).await?;
     println!("{totals:?}");
     println!("relay: {:?}", relay.stats());
-    memory.verdict()
+    memory.verdict()?;
+    match totals.failed.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        failed => Err(format!("{failed} sessions failed").into()),
+    }
 }
 
 /// One session from its first byte to its end.
@@ -202,37 +219,32 @@ where
 }
 
 /// Echoes every session until the listener closes, then waits for those that are left.
-async fn serve(listener: Arc<KcpListener>, totals: Arc<Totals>) -> Result<(), Failure> {
+async fn serve(listener: Arc<KcpListener>, totals: Arc<Totals>) {
     let mut sessions = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let totals = Arc::clone(&totals);
         sessions.spawn(async move {
             totals.served.fetch_add(1, Ordering::Relaxed);
-            echo(stream).await
+            echo(stream, &totals).await;
         });
         while let Some(result) = sessions.try_join_next() {
-            result??;
+            result.expect("no session panics");
         }
     }
     while let Some(result) = sessions.join_next().await {
-        result??;
+        result.expect("no session panics");
     }
-    Ok(())
 }
 
 /// A client that announced an orderly end must get one; any other may end as it likes.
-async fn echo(mut stream: KcpStream) -> Result<(), Failure> {
+async fn echo(mut stream: KcpStream, totals: &Totals) {
     let mut orderly = false;
     match echo_until_end(&mut stream, &mut orderly).await {
         Err(error) if orderly => {
-            println!(
-                "server: {}: {error}: {:?}",
-                stream.peer_addr(),
-                stream.stats()
-            );
-            Err(format!("{}: {error}", stream.peer_addr()).into())
+            let (peer, stats) = (stream.peer_addr(), stream.stats());
+            totals.fail(&format!("server: {peer}: {error}: {stats:?}"));
         }
-        _ => Ok(()),
+        _ => {}
     }
 }
 

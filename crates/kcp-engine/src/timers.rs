@@ -160,4 +160,25 @@ mod tests {
         }
         assert!(timers.heap.len() <= SWEEP_FROM);
     }
+
+    /// A run is not stale while any of its segments waits, whichever it is.
+    #[test]
+    fn a_sweep_keeps_runs_whose_first_segment_is_acknowledged() {
+        let mut ring = InFlightRing::new(Sn::ZERO);
+        let mut timers = ResendTimers::default();
+        let at = ms(1_000_000);
+        let run = ring.push(record_due_at(at));
+        let waits = ring.push(record_due_at(at));
+        timers.arm(at, run, 2, &ring);
+        ring.acknowledge(run);
+        for i in 1..10_000 {
+            let sn = ring.push(record_due_at(ms(1_000_000 + i)));
+            timers.arm(ms(1_000_000 + i), sn, 1, &ring);
+            ring.acknowledge(sn);
+        }
+        assert!(timers.heap.len() <= SWEEP_FROM);
+        let mut due = Vec::new();
+        timers.expire(at, &ring, &mut due);
+        assert_eq!(due, [waits]);
+    }
 }

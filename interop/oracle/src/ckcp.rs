@@ -186,6 +186,16 @@ impl CKcp {
         self.block_mut().interval = interval;
     }
 
+    /// Sets the smallest time-out, ms (`rx_minrto`). [`CKcp::set_nodelay`] sets it too.
+    ///
+    /// # Panics
+    ///
+    /// If it does not fit in an int.
+    pub fn set_min_rto(&mut self, min_rto: u32) {
+        self.block_mut().rx_minrto =
+            c_int::try_from(min_rto).expect("a time-out that fits in an int");
+    }
+
     /// Sets how often a segment may have been sent and still be resent early (0: always),
     /// and at how many transmissions the dead-link flag is set.
     ///

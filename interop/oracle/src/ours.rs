@@ -9,7 +9,7 @@ use kcp_engine::{
 
 use crate::{Datagrams, Settings, Subject, Visible};
 
-/// [`KcpEngine`] under [`Validation::AsC`].
+/// [`KcpEngine`]; as a [`Subject`] made under [`Validation::AsC`].
 #[derive(Debug)]
 pub struct Ours {
     engine: KcpEngine,
@@ -20,27 +20,57 @@ pub struct Ours {
 /// Datagrams asked for per train, in turn.
 const TRAINS: [usize; 4] = [1, 64, 2, usize::MAX];
 
-impl Subject for Ours {
-    fn create(conv: u32, settings: &Settings, first_sn: u32) -> Self {
-        let config = KcpConfig::new()
-            .nodelay(match settings.nodelay {
+impl Ours {
+    /// The engine as its users get it, under [`Validation::Strict`]: for measuring it beside C,
+    /// not for comparing bytes.
+    ///
+    /// # Panics
+    ///
+    /// If a setting of `config` is out of its range.
+    pub fn strict(conv: u32, config: &KcpConfig, role: Role) -> Self {
+        let options = EngineOptions {
+            role,
+            ..EngineOptions::default()
+        };
+        Self::new(conv, config, options)
+    }
+
+    fn new(conv: u32, config: &KcpConfig, options: EngineOptions) -> Self {
+        let engine = KcpEngine::new(Conv::new(conv), config, options);
+        Self {
+            engine: engine.expect("settings in range"),
+            drains: 0,
+        }
+    }
+}
+
+impl Settings {
+    /// The same settings for our engine.
+    pub const fn to_config(&self) -> KcpConfig {
+        KcpConfig::new()
+            .nodelay(match self.nodelay {
                 0 => NoDelay::Off,
                 1 => NoDelay::Fast,
                 _ => NoDelay::Linear,
             })
-            .interval(Duration::from_millis(settings.interval.into()))
-            .fast_resend(settings.resend)
-            .fast_resend_limit(settings.fast_limit)
-            .congestion_window(!settings.no_window)
-            .window_size(settings.send_window, settings.receive_window)
-            .mtu(settings.mtu as usize)
-            .stream_mode(settings.stream)
-            .flush_policy(if settings.immediate {
+            .interval(Duration::from_millis(self.interval as u64))
+            .fast_resend(self.resend)
+            .fast_resend_limit(self.fast_limit)
+            .congestion_window(!self.no_window)
+            .window_size(self.send_window, self.receive_window)
+            .mtu(self.mtu as usize)
+            .stream_mode(self.stream)
+            .flush_policy(if self.immediate {
                 FlushPolicy::Immediate
             } else {
                 FlushPolicy::Interval
             })
-            .dead_link(settings.dead_link);
+            .dead_link(self.dead_link)
+    }
+}
+
+impl Subject for Ours {
+    fn create(conv: u32, settings: &Settings, first_sn: u32) -> Self {
         let options = EngineOptions {
             // The accepting side is the one that hardening would restrain.
             role: Role::Accepted,
@@ -49,11 +79,7 @@ impl Subject for Ours {
             first_sn: Sn::new(first_sn),
             pool: Arc::new(BufferPool::new()),
         };
-        let engine = KcpEngine::new(Conv::new(conv), &config, options);
-        Self {
-            engine: engine.expect("settings in range"),
-            drains: 0,
-        }
+        Self::new(conv, &settings.to_config(), options)
     }
 
     fn send(&mut self, data: &[u8]) -> i32 {

@@ -76,6 +76,11 @@ impl<const DEFECT: u8> CSubject<DEFECT> {
         _ => None,
     };
 
+    /// The control block, for what [`Settings`] does not say.
+    pub const fn core_mut(&mut self) -> &mut CKcp {
+        &mut self.core
+    }
+
     const fn millis(&self, now_us: u64) -> u32 {
         ((now_us / 1_000) as u32).wrapping_add(self.offset)
     }

@@ -200,6 +200,27 @@ async fn linger_runs_out_when_nobody_acknowledges() {
     assert_eq!(client_endpoint.stats().sessions, 0);
 }
 
+/// A full socket holds back what was said, not the time that a shutdown may take.
+#[tokio::test(start_paused = true)]
+async fn linger_runs_out_while_the_socket_is_full() {
+    let net = Net::clean();
+    let config = turbo().linger(secs(1));
+    let Pair { mut client, .. } = pair_acquainted(&net, &config, &config).await;
+    sleep(secs(1)).await;
+    net.set_full(addr(CLIENT), true);
+    client.write_all(b"stuck").await.unwrap();
+    sleep(ms(10)).await;
+    assert!(client.stats().socket_full);
+    let start = tokio::time::Instant::now();
+    let error = client.shutdown().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(
+        (secs(1)..ms(1_010)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dropped_stream_gives_up_after_the_linger_time() {
     let net = Net::clean();
@@ -333,6 +354,34 @@ async fn time_wait_acknowledges_again_and_makes_no_session() {
     );
     let (stream, _) = server_endpoint.accept().await.unwrap();
     assert_eq!(stream.recv_message().await.unwrap(), b"new");
+}
+
+/// protocol.md 12.3: a socket of one session stays for the ACK of the peer's FIN, which may be lost,
+/// if our FIN was first. If the peer's was, its side stays.
+#[tokio::test(start_paused = true)]
+async fn who_finished_first_acknowledges_again() {
+    let net = Net::clean();
+    let Pair {
+        mut client,
+        mut server,
+        client_endpoint,
+        server_endpoint,
+    } = pair_acquainted(&net, &turbo(), &turbo()).await;
+    drop(client_endpoint);
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut server).await, b"");
+    sleep(secs(1)).await;
+    let start = tokio::time::Instant::now();
+    let closing = tokio::spawn(async move { server.shutdown().await });
+    // The FIN is under way, its ACK is not.
+    sleep(ms(5)).await;
+    net.cut(CLIENT, SERVER, true);
+    sleep(ms(10)).await;
+    assert_eq!(client.close_reason(), Some(ConnectionError::Closed));
+    net.cut(CLIENT, SERVER, false);
+    closing.await.unwrap().unwrap();
+    assert!(start.elapsed() > ms(25), "the first ACK was lost");
+    assert_eq!(server_endpoint.stats().sessions, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -261,6 +261,38 @@ async fn sessions_may_share_an_address_if_told() {
     );
 }
 
+/// What the kernel joins into a train (GRO) is of one address, and may be of several conversations.
+#[tokio::test(start_paused = true)]
+async fn the_datagrams_of_a_train_find_their_own_sessions() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, turbo());
+    let client = net.endpoint(CLIENT, turbo().allow_shared_remote(true));
+    let mut streams = Vec::new();
+    for n in 0..5_u8 {
+        let stream = client.connect(SERVER).await.unwrap();
+        stream.send(&[n]).await.unwrap();
+        let (accepted, _) = server.accept().await.unwrap();
+        assert_eq!(accepted.recv_message().await.unwrap(), [n]);
+        streams.push((stream, accepted));
+    }
+    sleep(secs(1)).await;
+    net.join_datagrams(addr(SERVER));
+    let before = server.stats().datagrams_received;
+    let start = tokio::time::Instant::now();
+    for round in 0..3_u8 {
+        for (n, (stream, _)) in streams.iter().enumerate() {
+            stream.send(&[n as u8, round]).await.unwrap();
+        }
+    }
+    for (n, (_, accepted)) in streams.iter().enumerate() {
+        for round in 0..3 {
+            assert_eq!(accepted.recv_message().await.unwrap(), [n as u8, round]);
+        }
+    }
+    assert_eq!(start.elapsed(), ms(10), "nothing was sent again");
+    assert_eq!(server.stats().datagrams_received - before, 15);
+}
+
 /// Both sides open the same conversation towards each other.
 #[tokio::test(start_paused = true)]
 async fn two_connecting_sides_meet() {

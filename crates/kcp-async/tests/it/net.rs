@@ -28,6 +28,10 @@ struct State {
     epoch: tokio::time::Instant,
     inboxes: HashMap<SocketAddr, Inbox>,
     full: HashSet<SocketAddr>,
+    /// How often a full socket will still say that it has room.
+    false_hopes: u32,
+    /// Sockets that join the datagrams of one source, as GRO does.
+    joining: HashSet<SocketAddr>,
     sent: Vec<Sent>,
 }
 
@@ -55,6 +59,8 @@ impl Net {
                 epoch: tokio::time::Instant::now(),
                 inboxes: HashMap::new(),
                 full: HashSet::new(),
+                false_hopes: 0,
+                joining: HashSet::new(),
                 sent: Vec::new(),
             })),
             changed: Arc::new(Notify::new()),
@@ -145,6 +151,16 @@ impl Net {
         }
     }
 
+    /// The next so many times a full socket says that it has room, and has none.
+    pub(crate) fn raise_false_hopes(&self, times: u32) {
+        self.state.lock().unwrap().false_hopes = times;
+    }
+
+    /// From now on this socket receives trains, as with GRO.
+    pub(crate) fn join_datagrams(&self, addr: SocketAddr) {
+        self.state.lock().unwrap().joining.insert(addr);
+    }
+
     /// Nothing passes between the two.
     pub(crate) fn cut(&self, one: &str, other: &str, cut: bool) {
         let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
@@ -205,6 +221,10 @@ impl DatagramSocket for NetSocket {
         if !state.full.contains(&self.addr) {
             return Poll::Ready(Ok(()));
         }
+        if state.false_hopes > 0 {
+            state.false_hopes -= 1;
+            return Poll::Ready(Ok(()));
+        }
         let inbox = state.inboxes.get_mut(&self.addr).unwrap();
         inbox.writer = Some(cx.waker().clone());
         Poll::Pending
@@ -217,6 +237,7 @@ impl DatagramSocket for NetSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut state = self.net.state.lock().unwrap();
+        let joins = state.joining.contains(&self.addr);
         let inbox = state.inboxes.get_mut(&self.addr).unwrap();
         let mut count = 0;
         for (buf, meta) in bufs.iter_mut().zip(meta) {
@@ -224,7 +245,20 @@ impl DatagramSocket for NetSocket {
                 break;
             };
             buf[..datagram.len()].copy_from_slice(&datagram);
-            let (len, stride) = (datagram.len(), datagram.len());
+            let stride = datagram.len();
+            let mut len = stride;
+            // Equal sizes only, and no more than a buffer holds.
+            while joins && len + stride <= buf.len() {
+                let next = inbox.arrived.front();
+                let Some((_, datagram)) =
+                    next.filter(|(from, next)| *from == source && next.len() == stride)
+                else {
+                    break;
+                };
+                buf[len..len + stride].copy_from_slice(datagram);
+                len += stride;
+                inbox.arrived.pop_front();
+            }
             *meta = RecvMeta {
                 source,
                 len,

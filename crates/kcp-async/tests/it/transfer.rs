@@ -277,6 +277,34 @@ async fn a_full_socket_delays_and_loses_nothing() {
     assert_eq!(stats.send_errors, 0);
 }
 
+/// A socket may say that it has room and have none, time and again: the train waits, and is not lost.
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_is_ready_too_often_loses_nothing() {
+    let net = Net::clean();
+    let Pair {
+        client,
+        server,
+        client_endpoint,
+        ..
+    } = pair(&net, KcpConfig::turbo_mode()).await;
+    sleep(secs(1)).await;
+    for hopes in 1..10 {
+        net.set_full(addr(CLIENT), true);
+        net.raise_false_hopes(hopes);
+        client.send(b"refused more than once").await.unwrap();
+        let refused = client_endpoint.stats().socket_full;
+        sleep(ms(5)).await;
+        let again = client_endpoint.stats().socket_full - refused;
+        assert_eq!(again, u64::from(hopes), "each hope was tried");
+        net.set_full(addr(CLIENT), false);
+        assert_eq!(
+            server.recv_message().await.unwrap(),
+            b"refused more than once"
+        );
+    }
+    assert_eq!(client.stats().engine.resends(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_session_sends_and_does_nothing() {
     let net = Net::clean();

@@ -143,6 +143,9 @@ impl Side {
             return Ok(());
         }
         if self.drops && self.inward.1.bytes == 0 {
+            // It leaves without waiting for an end behind nothing.
+            let side = (self.flow, self.accepted);
+            self.tally.read.lock().unwrap().insert(side);
             return self.write(&mut writer).await;
         }
         if self.writes_late {

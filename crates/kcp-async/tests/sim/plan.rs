@@ -228,11 +228,10 @@ impl Plan {
                 (direction.write_pause, direction.read_pause) = (Duration::ZERO, Duration::ZERO);
             }
         }
-        // A message must fit the window that a peer shows first, whatever it has read by then.
-        for (direction, mss) in [
-            (&mut up, client_mss),
-            (&mut down, self.server.protocol_config().mss()),
-        ] {
+        // A message must fit the window that a peer shows first, whatever it has read by then. Either
+        // side may be the one that the host's settings make small.
+        let mss = client_mss.min(self.server.protocol_config().mss());
+        for direction in [&mut up, &mut down] {
             direction.write_chunk = direction.write_chunk.min(MESSAGE_FRAGMENTS * mss as u64);
         }
         let drops = random.percent(30);

@@ -303,6 +303,8 @@ impl World {
                 // A flipped header may look like the beginning of yet another session.
                 let most = match self.plan.class {
                     Class::Flipped => BACKLOG + all,
+                    // What was never acknowledged at the old address comes once more from the new one.
+                    Class::Moved => 2 * all,
                     _ => all,
                 };
                 assert!(

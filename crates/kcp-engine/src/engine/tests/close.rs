@@ -97,6 +97,16 @@ fn a_fin_beyond_the_window_is_no_mark() {
     assert!(s.engine.peer_knows_close());
 }
 
+/// protocol.md 12.2: a FIN that arrives again is acknowledged again: the first ACK may be lost.
+#[test]
+fn a_repeated_fin_is_acknowledged_again() {
+    let mut s = Script::strict(&plain());
+    s.input(&[seg(Command::Fin, 0).ts(5)]);
+    s.tick(10).sends(&["ACK 0 ts=5 una=1"]);
+    s.at(215).input(&[seg(Command::Fin, 0).ts(205)]);
+    s.tick(220).sends(&["ACK 0 ts=205 una=1"]);
+}
+
 /// protocol.md 12.2: half-close: the other direction goes on.
 #[test]
 fn data_flows_after_the_peer_s_fin() {
@@ -241,6 +251,22 @@ fn a_restarted_stock_server_is_found_out() {
     s.at(2_000).sends(&["WASK 0 ts=2000"]);
     s.at(2_030).input(&[stale]);
     assert_eq!(s.engine.fault(), Some(Fault::Ghost));
+}
+
+/// protocol.md 12.6: old answers count in a row only: one that is up to date acquits the peer.
+#[test]
+fn an_answer_that_is_up_to_date_starts_the_count_anew() {
+    let mut s = Script::strict(&plain());
+    s.send(b"x").tick(10).drain();
+    s.at(40).input(&[ack(0, 10).una(1)]);
+    for at in [1_000, 2_000, 3_000] {
+        // The network has kept a WINS from before the ACK.
+        s.engine.keepalive();
+        s.at(at).drain();
+        s.at(at + 30).input(&[seg(Command::Wins, 0)]);
+        s.at(at + 40).input(&[seg(Command::Wins, 0).una(1)]);
+    }
+    assert_eq!(s.engine.fault(), None);
 }
 
 /// protocol.md 12.6: a peer whose reader sleeps has no room for the next segment in order, but

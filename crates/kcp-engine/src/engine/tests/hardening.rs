@@ -128,6 +128,42 @@ fn answers_before_proof_are_bounded() {
     assert!(s.engine.stats().bytes_sent <= 75 + 6 * 100);
 }
 
+/// protocol.md 11.3: the bytes of a datagram earn answers once, however many segments are in it.
+#[test]
+fn many_segments_in_a_datagram_earn_no_more() {
+    let mut s = Script::accepted(&fast());
+    let segments: Vec<_> = (0..10).map(|sn| push(sn, b"?")).collect();
+    s.at(5).input(&segments);
+    for _ in 0..100 {
+        s.send(&[1; 100]);
+    }
+    s.tick(10).drain();
+    let sent = s.engine.stats().bytes_sent;
+    assert!((600..=3 * 250).contains(&sent), "{sent} bytes for 250");
+}
+
+/// protocol.md 11.3: what the budget holds back is looked at again an RTO later, and not backed off:
+/// once the proof has come it is sent, and again after the time-out that it had.
+#[test]
+fn what_the_budget_holds_back_is_not_backed_off() {
+    let mut s = Script::accepted(&fast());
+    s.at(5).input(&[push(0, &[0; 376])]);
+    s.send(&[1; 900]).send(&[2; 900]).tick(10).drain();
+    // PUSH 1 is too large for what is left, time and again; PUSH 0 is not.
+    for at in [210, 410, 610, 810] {
+        let sent = s.tick(at).drain();
+        assert!(sent.iter().all(|line| !line.contains("PUSH 1")), "{sent:?}");
+    }
+    // The proof. PUSH 1 keeps its time.
+    s.at(900).input(&[ack(0, 510).una(1)]);
+    let is_resent = |sent: Vec<String>| sent.iter().any(|line| line.contains("PUSH 1"));
+    assert!(!is_resent(s.tick(1_000).drain()));
+    assert!(is_resent(s.tick(1_010).drain()));
+    // 200 ms at first, 300 after a time-out.
+    assert!(!is_resent(s.tick(1_300).drain()));
+    assert!(is_resent(s.tick(1_310).drain()));
+}
+
 /// protocol.md 11.3: the answer arrives although its first transmission was lost, and the proof
 /// opens everything.
 #[test]

@@ -1,0 +1,171 @@
+//! One row, once: starts the children, lets them read at the same moments, and makes figures of it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::child::Child;
+use crate::measure::Reading;
+use crate::protocol::{Command, Event, Metrics, Order, Peer, Task, Workload};
+
+/// How long a child may take beyond what it was asked to do.
+const GRACE: Duration = Duration::from_secs(30);
+/// And for each thousand sessions.
+const SESSION_GRACE: Duration = Duration::from_secs(10);
+
+/// The three processes at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    pub(crate) label: String,
+    pub(crate) client: Reading,
+    pub(crate) server: Reading,
+    /// Of nothing where there is no relay.
+    pub(crate) relay: Reading,
+}
+
+/// Measures one row once.
+///
+/// # Errors
+/// Why there is no result.
+pub(crate) fn measure(peer: Peer, task: &Task) -> Result<Metrics, String> {
+    let deadline = Instant::now() + time_limit(task);
+    let order = |target| Order {
+        peer,
+        task: task.clone(),
+        target,
+    };
+    let mut server = Child::start("server", &order(None))?;
+    let mut address = listening(&server, deadline)?;
+    let mut relay = None;
+    if task.workload.is_lossy() {
+        let child = Child::start("relay", &order(Some(address)))?;
+        address = listening(&child, deadline)?;
+        relay = Some(child);
+    }
+    let mut client = Child::start("client", &order(Some(address)))?;
+    let mut marks = Vec::new();
+    loop {
+        match client.next(deadline) {
+            Ok(Event::Mark { label, reading }) => {
+                marks.push(Mark {
+                    label,
+                    client: reading,
+                    server: read(&mut server, deadline)?,
+                    relay: match &mut relay {
+                        Some(relay) => read(relay, deadline)?,
+                        None => Reading::default(),
+                    },
+                });
+                client.tell(&Command::Go);
+            }
+            Ok(Event::Result { metrics }) => return Ok(figures(task, metrics, &marks)),
+            Ok(other) => return Err(format!("the client said {other:?}")),
+            Err(error) => {
+                // What the server knows about it is the better reason.
+                server
+                    .next(Instant::now())
+                    .err()
+                    .filter(|reason| !reason.ends_with("timed out"))
+                    .map_or(Err(error), Err)?;
+            }
+        }
+    }
+}
+
+fn time_limit(task: &Task) -> Duration {
+    let stops = task.sessions.len().max(1) as u32;
+    let sessions = task.sessions.iter().max().copied().unwrap_or(1);
+    Duration::from_secs_f64(task.seconds) * 3 * stops
+        + GRACE
+        + SESSION_GRACE * (sessions / 1_000) as u32
+}
+
+fn listening(child: &Child, deadline: Instant) -> Result<SocketAddr, String> {
+    match child.next(deadline)? {
+        Event::Listening { address } => Ok(address),
+        other => Err(format!("instead of an address: {other:?}")),
+    }
+}
+
+fn read(child: &mut Child, deadline: Instant) -> Result<Reading, String> {
+    child.tell(&Command::Mark);
+    match child.next(deadline)? {
+        Event::Mark { reading, .. } => Ok(reading),
+        other => Err(format!("instead of a reading: {other:?}")),
+    }
+}
+
+/// Adds to the client's figures what follows from the readings.
+fn figures(task: &Task, mut metrics: Metrics, marks: &[Mark]) -> Metrics {
+    let mut add = |name: &str, value: f64| {
+        metrics.insert(name.into(), value);
+    };
+    let find = |label: &str| marks.iter().find(|mark| mark.label == label);
+    if let (Some(start), Some(end)) = (find("start"), find("end")) {
+        let client = end.client.cpu - start.client.cpu;
+        let server = end.server.cpu - start.server.cpu;
+        add("cpu_client_s", client);
+        add("cpu_server_s", server);
+        let wire =
+            end.relay.wire_up - start.relay.wire_up + end.relay.wire_down - start.relay.wire_down;
+        if task.workload.is_lossy() {
+            add("wire_bytes", wire);
+        }
+        if let Some(&bytes) = metrics.get("bytes") {
+            let gib = bytes / (1_u64 << 30) as f64;
+            metrics.insert("cpu_s_gib".into(), (client + server) / gib);
+            metrics.insert("cpu_client_s_gib".into(), client / gib);
+            metrics.insert("cpu_server_s_gib".into(), server / gib);
+            if task.workload.is_lossy() {
+                metrics.insert("wire_per_payload".into(), wire / bytes);
+            }
+        }
+        if let Some(&trips) = metrics.get("round_trips") {
+            metrics.insert("cpu_us_trip".into(), (client + server) / trips * 1e6);
+        }
+    }
+    if task.workload == Workload::Sessions {
+        sessions(task, &mut metrics, marks);
+    }
+    metrics
+}
+
+/// The sessions workload reads at `open-N`, `idle-N` and `echo-N` for each number N of sessions.
+fn sessions(task: &Task, metrics: &mut Metrics, marks: &[Mark]) {
+    let find = |label: String| marks.iter().find(|mark| mark.label == label);
+    for &count in &task.sessions {
+        let (Some(open), Some(idle), Some(echo)) = (
+            find(format!("open-{count}")),
+            find(format!("idle-{count}")),
+            find(format!("echo-{count}")),
+        ) else {
+            continue;
+        };
+        let cpu = |from: &Mark, to: &Mark| {
+            (
+                to.client.cpu - from.client.cpu,
+                to.server.cpu - from.server.cpu,
+            )
+        };
+        for (what, (client, server)) in [("idle", cpu(open, idle)), ("echo", cpu(idle, echo))] {
+            let share = |seconds: f64| seconds / task.seconds * 100.0;
+            metrics.insert(format!("{what}_cpu_client_pct_{count}"), share(client));
+            metrics.insert(format!("{what}_cpu_server_pct_{count}"), share(server));
+            metrics.insert(format!("{what}_cpu_pct_{count}"), share(client + server));
+        }
+    }
+    let (Some(&fewest), Some(&most)) = (task.sessions.first(), task.sessions.last()) else {
+        return;
+    };
+    let ends = (find(format!("open-{fewest}")), find(format!("open-{most}")));
+    if let (Some(few), Some(many), true) = (ends.0, ends.1, most > fewest) {
+        let slope = |few: f64, many: f64| (many - few) / (most - fewest) as f64;
+        metrics.insert(
+            "kib_session_client".into(),
+            slope(few.client.rss, many.client.rss),
+        );
+        metrics.insert(
+            "kib_session_server".into(),
+            slope(few.server.rss, many.server.rss),
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! Repetitions: every row of every peer, the order of the peers turned round each time.
+
+use std::fs;
+use std::io;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::args::RunArgs;
+use crate::protocol::{Metrics, Peer, Task, Workload};
+use crate::{cell, plan, report};
+
+/// A row and what its repetitions gave.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) peer: Peer,
+    pub(crate) task: Task,
+    /// One per repetition that came to an end.
+    pub(crate) results: Vec<Metrics>,
+    /// Why the others did not.
+    pub(crate) failures: Vec<String>,
+}
+
+/// Measures, prints tables, and writes the figures where it was asked to.
+///
+/// # Errors
+/// The file that cannot be written. A row without a result is no error.
+pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
+    let peers = peers(args);
+    let mut rows = Vec::new();
+    for task in plan::tasks(args) {
+        eprintln!("{}", report::settings(&task));
+        let mut of_task: Vec<Row> = peers
+            .iter()
+            .map(|&peer| Row {
+                peer,
+                task: task.clone(),
+                results: Vec::new(),
+                failures: Vec::new(),
+            })
+            .collect();
+        for repetition in 0..args.reps {
+            let mut in_turn: Vec<&mut Row> = of_task.iter_mut().collect();
+            if repetition % 2 == 1 {
+                in_turn.reverse();
+            }
+            for row in in_turn {
+                repeat(row, repetition);
+            }
+        }
+        rows.extend(of_task);
+    }
+    println!("{}", report::markdown(&rows));
+    if let Some(path) = &args.json {
+        fs::write(path, serde_json::to_string_pretty(&rows)?)?;
+    }
+    Ok(())
+}
+
+fn repeat(row: &mut Row, repetition: u32) {
+    let mut task = row.task.clone();
+    task.seed += u64::from(repetition);
+    match cell::measure(row.peer, &task) {
+        Ok(metrics) => {
+            eprintln!("  {}: {}", row.peer.name(), report::brief(&task, &metrics));
+            row.results.push(metrics);
+        }
+        Err(reason) => {
+            eprintln!("  {}: no result: {reason}", row.peer.name());
+            row.failures.push(reason);
+        }
+    }
+}
+
+/// Those asked for, less those that do not know the workload.
+fn peers(args: &RunArgs) -> Vec<Peer> {
+    let asked = if args.peer.is_empty() {
+        Peer::value_variants()
+    } else {
+        &args.peer
+    };
+    let knows = |peer: &Peer| match args.workload {
+        Workload::Bulk => true,
+        // The relay carries datagrams.
+        Workload::LossyBulk | Workload::LossyMessages => !peer.is_raw() && *peer != Peer::Tcp,
+        _ => !peer.is_raw(),
+    };
+    asked.iter().copied().filter(knows).collect()
+}

@@ -113,11 +113,12 @@ impl EndpointConfig {
     }
 
     /// How long an accepted session may go without new data while the peer has not proven its
-    /// address by acknowledging something that we sent. 100 ms and up, default 10 s. Where one more
-    /// session would be too many, it is one second.
+    /// address by acknowledging something that we sent, or by answering a question. 100 ms and up,
+    /// default 10 s. Where one more session would be too many, it is one second.
     ///
-    /// It bounds what forged datagrams can hold. A peer that only ever sends, with pauses longer
-    /// than this, needs a larger value, or one small answer from the application.
+    /// It bounds what forged datagrams can hold. Peers of this implementation prove themselves when
+    /// asked, so they may pause as they like. Another implementation that only ever sends, with
+    /// pauses longer than this, needs a larger value, or one small answer from the application.
     #[must_use]
     pub const fn unproven_timeout(mut self, timeout: Duration) -> Self {
         self.unproven_timeout = timeout;

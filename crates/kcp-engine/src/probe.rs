@@ -1,5 +1,6 @@
 //! Asking for the peer's window and telling ours (`docs/protocol.md` 7.3, 11.5).
 
+use crate::seq::WireTs;
 use crate::time::Millis;
 
 /// First wait before a closed window is probed, in ms (`ikcp.c: IKCP_PROBE_INIT`).
@@ -20,6 +21,8 @@ pub(crate) struct Probe {
     pub(crate) ask: bool,
     /// Send a WINS at the next flush (C: `IKCP_ASK_TELL`).
     pub(crate) tell: bool,
+    /// Time stamp of the WASK that it answers, to be echoed (protocol.md 11.1).
+    pub(crate) echo: Option<WireTs>,
     /// Current wait in ms; 0 while the remote window is open (C: `probe_wait`).
     pub(crate) wait_ms: u32,
     /// When a closed window is probed next (C: `ts_probe`).
@@ -48,6 +51,12 @@ impl Probe {
             self.at = now.plus(self.wait_ms);
             self.ask = true;
         }
+    }
+
+    /// The peer asks; `echo` is what the answer is to show of the question.
+    pub(crate) const fn on_question(&mut self, echo: Option<WireTs>) {
+        self.tell = true;
+        self.echo = echo;
     }
 
     /// The full receive queue has room again; protocol.md 4.5, and 11.5 if it is to be repeated.

@@ -11,6 +11,8 @@ const SMALL_EXTRAS: u8 = 6;
 const SMALL_DATAGRAM: usize = 100;
 /// Invalid acknowledgements before the first valid one that end the session (protocol.md 11.1).
 const FORGED_ACKS: u8 = 64;
+/// Between questions to a peer that only sends (protocol.md 11.1).
+const QUESTION_INTERVAL_MS: u32 = 1_000;
 
 /// Whether the peer has proven its address, and what it may be sent until then.
 #[derive(Debug)]
@@ -26,6 +28,9 @@ pub(crate) struct Proof {
     /// When the next of them may leave.
     extras_from: Millis,
     forged: u8,
+    wrong_echoes: u8,
+    /// When the peer is next asked for the proof, once something was heard.
+    question_at: Option<Millis>,
 }
 
 impl Proof {
@@ -39,6 +44,8 @@ impl Proof {
             extras_left: SMALL_EXTRAS,
             extras_from: Millis::of(Instant::ZERO),
             forged: 0,
+            wrong_echoes: 0,
+            question_at: None,
         }
     }
 
@@ -59,8 +66,32 @@ impl Proof {
         self.sent = self.sent.saturating_add(bytes as u64);
     }
 
-    pub(crate) const fn on_valid_ack(&mut self) {
+    pub(crate) const fn on_valid_answer(&mut self) {
         self.proven = true;
+    }
+
+    /// Whether the peer is to be asked now. Most prove themselves by acknowledging what they are
+    /// answered; only those that are answered nothing for a while need a question.
+    pub(crate) fn wants_question(&mut self, now: Millis) -> bool {
+        if !self.is_limited() {
+            return false;
+        }
+        let next = now.plus(QUESTION_INTERVAL_MS);
+        let at = *self.question_at.get_or_insert(next);
+        let due = now >= at;
+        if due {
+            self.question_at = Some(next);
+        }
+        due
+    }
+
+    /// An answer echoes a question, rightly or not. After too many wrong ones none counts any more: to
+    /// end the session would be to let a forger end one that only receives.
+    pub(crate) const fn is_echo_right(&mut self, right: bool) -> bool {
+        if !right {
+            self.wrong_echoes = self.wrong_echoes.saturating_add(1);
+        }
+        right && self.wrong_echoes < FORGED_ACKS
     }
 
     /// Counts an ACK of a transmission that never was; whether it was one too many.
@@ -139,7 +170,7 @@ mod tests {
         assert_eq!((proof.allowance(0), proof.allowance(24)), (75, 51));
         proof.on_sent(80);
         assert_eq!(proof.allowance(0), 0);
-        proof.on_valid_ack();
+        proof.on_valid_answer();
         assert_eq!(proof.allowance(0), usize::MAX);
     }
 
@@ -170,7 +201,7 @@ mod tests {
         let mut proof = Proof::new(true);
         assert_eq!((1..=64).find(|_| proof.on_invalid_ack()), Some(64));
         let mut proof = Proof::new(false);
-        proof.on_valid_ack();
+        proof.on_valid_answer();
         assert!((0..1_000).all(|_| !proof.on_invalid_ack()));
     }
 }

@@ -63,9 +63,12 @@ impl Command {
 
 /// `frg` of every ACK, WASK and WINS that we send: "I understand FIN and RST".
 ///
-/// Stock peers ignore `frg` there. The high nibble is the mark, bit 0 the promise; the other bits
-/// are reserved and sent as 0 (`docs/protocol.md` 12.1).
+/// Stock peers ignore `frg` there. The high nibble is the mark, bit 0 the promise; bit 1 belongs to
+/// answers (`docs/protocol.md` 11.1), the others are reserved and sent as 0 (12.1).
 pub const CLOSE_MARK: u8 = 0xA1;
+
+/// Set in `frg` of a WINS whose `ts` is that of the WASK it answers (`docs/protocol.md` 11.1).
+pub(crate) const ECHO_MARK: u8 = 0x02;
 
 const MARK_MASK: u8 = 0xF1;
 
@@ -166,6 +169,13 @@ impl KcpHeader {
             Some(Command::Fin | Command::Rst) => true,
             _ => false,
         }
+    }
+}
+
+impl KcpHeader {
+    /// Whether this is an answer that echoes the time stamp of its question.
+    pub(crate) fn is_echo(&self) -> bool {
+        self.is_marked() && self.command() == Some(Command::Wins) && self.frg & ECHO_MARK != 0
     }
 }
 

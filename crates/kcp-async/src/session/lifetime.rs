@@ -252,11 +252,22 @@ impl Lifetime {
             };
             Some(quiet_since.max(since) + after)
         });
-        let at = match (keepalive, pressing) {
-            (Some(keepalive), Some(pressing)) => keepalive.min(pressing),
-            (keepalive, pressing) => keepalive.or(pressing)?,
-        };
+        let proof = self.next_proof_question(times, engine);
+        let at = [keepalive, pressing, proof].into_iter().flatten().min()?;
         Some((at, Term::Ask))
+    }
+
+    /// A peer that only sends has nothing of ours to acknowledge: it is asked twice before an
+    /// unproven session ends, because an answer proves it (protocol.md 11.1).
+    fn next_proof_question(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
+        if is_connecting(self.role) || engine.is_proven() {
+            return None;
+        }
+        let last_new = engine.last_new_push().unwrap_or(self.created);
+        let quarter = times.unproven / 4;
+        [last_new + quarter * 2, last_new + quarter * 3]
+            .into_iter()
+            .find(|&at| self.last_question.is_none_or(|asked| asked < at))
     }
 }
 

@@ -112,9 +112,10 @@ async fn a_flood_from_everywhere_ends_by_itself() {
     );
 }
 
-/// How much work is left after a flood: driver turns in the ten seconds that its sessions live.
+/// How much work is left after a flood, in the ten seconds that its sessions live: each is asked twice
+/// for a proof, all of them in the same turns.
 #[tokio::test(start_paused = true)]
-async fn forged_sessions_of_a_silent_application_cost_nothing() {
+async fn forged_sessions_of_a_silent_application_cost_two_questions() {
     let net = Net::clean();
     let (server, wire) = Wire::server(&net, turbo());
     sink(&server);
@@ -125,7 +126,9 @@ async fn forged_sessions_of_a_silent_application_cost_nothing() {
     wire.take_tally();
     sleep(secs(9)).await;
     let idle = wire.take_tally();
-    assert_eq!(idle.turns, 0, "9.3: no ticks while idle");
+    assert_eq!(idle.datagrams, 8_000, "11.4: two questions each");
+    // A turn fires 1,024 deadlines (9.3: there are no ticks in between).
+    assert_eq!(idle.turns, 2 * 4);
     sleep(secs(2)).await;
     assert_eq!(server.stats().sessions, 0);
     figure(

@@ -309,11 +309,26 @@ async fn a_socket_that_is_ready_too_often_loses_nothing() {
 async fn an_idle_session_sends_and_does_nothing() {
     let net = Net::clean();
     let pair = pair(&net, KcpConfig::turbo_mode()).await;
-    sleep(secs(2)).await;
+    // The server has sent nothing: it asks for the proof before it is silent too.
+    sleep(secs(6)).await;
     net.take_sent();
     sleep(secs(300)).await;
     assert!(net.take_sent().is_empty());
     assert_eq!(pair.client.close_reason(), None);
+    assert_eq!(pair.server.close_reason(), None);
+}
+
+/// protocol.md 11.4: a session in which only one side speaks, and not often.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_only_receives_outlives_long_pauses() {
+    let net = Net::clean();
+    let pair = pair(&net, KcpConfig::turbo_mode()).await;
+    for _ in 0..3 {
+        sleep(secs(60)).await;
+        pair.client.send(b"still here").await.unwrap();
+        assert_eq!(pair.server.recv_message().await.unwrap(), b"still here");
+    }
+    assert!(pair.server.stats().proven);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ pub(crate) struct Ledger {
 struct Account {
     /// This host began.
     connecting: bool,
-    /// The peer has acknowledged something.
+    /// The peer has acknowledged something, or answered a question.
     proven: bool,
     heard: u64,
     said: u64,
@@ -63,9 +63,16 @@ impl Ledger {
         };
         let account = self.accounts.entry((host, peer, conv)).or_default();
         account.heard += datagram.len() as u64;
-        account.proven |= segments(datagram)
-            .map_while(Result::ok)
-            .any(|segment| segment.header.command() == Some(Command::Ack));
+        account.proven |= segments(datagram).map_while(Result::ok).any(|segment| {
+            let header = segment.header;
+            // protocol.md 11.1: a WINS that says so echoes a question.
+            let echo = header.is_marked() && header.frg & 0x02 != 0;
+            match header.command() {
+                Some(Command::Ack) => true,
+                Some(Command::Wins) => echo,
+                _ => false,
+            }
+        });
     }
 
     /// A datagram leaves `host`.

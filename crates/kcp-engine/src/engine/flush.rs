@@ -134,6 +134,7 @@ impl KcpEngine {
             self.probe.ask |= !self.proof.is_limited()
                 && self.liveness.may_press(self.clock.now(), self.rto())
                 && self.peer_is_silent();
+            self.probe.ask |= self.may_ask_for_proof(plan) && self.proof.wants_question(now);
         }
         let (sn, stale_ts) = plan.stale;
         if core::mem::take(&mut self.probe.ask) && self.may_probe(plan) {
@@ -146,11 +147,21 @@ impl KcpEngine {
             plan.bytes += IKCP_OVERHEAD;
             self.outbox.push_back(Outgoing::Ask { sn, ts });
         }
+        let echo = self.probe.echo.take();
         if core::mem::take(&mut self.probe.tell) && self.may_probe(plan) {
             self.probe.on_told(now, self.rtt.rto_ms);
             plan.bytes += IKCP_OVERHEAD;
-            self.outbox.push_back(Outgoing::Tell { sn, ts: stale_ts });
+            self.outbox.push_back(Outgoing::Tell {
+                sn,
+                ts: echo.unwrap_or(stale_ts),
+                echoes: echo.is_some(),
+            });
         }
+    }
+
+    /// Only behind ACKs, and where no data of ours can bring the proof.
+    fn may_ask_for_proof(&self, plan: &Plan) -> bool {
+        plan.bytes > 0 && self.queue.is_empty() && self.in_flight.outstanding() == 0
     }
 
     /// protocol.md 11.3: questions count too. One that does not fit is dropped; whoever wanted it

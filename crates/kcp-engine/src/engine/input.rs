@@ -135,8 +135,7 @@ impl KcpEngine {
         let remembered = self.in_flight.remembered(header.sn);
         if let Some(record) = remembered.filter(|record| record.was_sent_at(header.ts)) {
             let record = *record;
-            self.proof.on_valid_ack();
-            self.receiver.set_stranger(false);
+            self.on_proof();
             return Verdict::Acknowledges(record);
         }
         // An old number whose slot was used again can no longer be checked; its una can be.
@@ -149,6 +148,12 @@ impl KcpEngine {
             self.fault.get_or_insert(Fault::ForgedAcks);
         }
         Verdict::Ignore
+    }
+
+    /// protocol.md 11.1: the peer sees what we send.
+    const fn on_proof(&mut self) {
+        self.proof.on_valid_answer();
+        self.receiver.set_stranger(false);
     }
 
     fn apply(&mut self, command: Command, segment: &KcpSegment<'_>, acked: Option<&InFlight>) {
@@ -171,7 +176,10 @@ impl KcpEngine {
             Command::Push | Command::Fin => self.on_data(command == Command::Fin, segment),
             Command::Ack => self.on_ack(header, acked),
             // protocol.md 7.3
-            Command::Wask => self.probe.tell = true,
+            Command::Wask => {
+                let echo = self.is_strict().then_some(header.ts);
+                self.probe.on_question(echo);
+            }
             Command::Wins => self.on_window(header),
             Command::Rst => {}
         }
@@ -242,6 +250,9 @@ impl KcpEngine {
     fn on_window(&mut self, header: &KcpHeader) {
         if !self.is_strict() {
             return;
+        }
+        if header.is_echo() && self.proof.is_echo_right(self.liveness.has_asked(header.ts)) {
+            self.on_proof();
         }
         let rtt_us = self.rtt.smoothed_us().unwrap_or_default();
         if self.liveness.is_ghost(self.clock.now(), header.una, rtt_us) {

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::KcpEngine;
-use crate::segment::{CLOSE_MARK, Command, IKCP_OVERHEAD, KcpHeader};
+use crate::segment::{CLOSE_MARK, Command, ECHO_MARK, IKCP_OVERHEAD, KcpHeader};
 use crate::seq::{Sn, WireTs};
 use crate::time::Instant;
 
@@ -16,7 +16,7 @@ const TRAIN_BYTES: usize = 65_000;
 pub(super) enum Outgoing {
     Ack { sn: Sn, ts: WireTs },
     Ask { sn: Sn, ts: WireTs },
-    Tell { sn: Sn, ts: WireTs },
+    Tell { sn: Sn, ts: WireTs, echoes: bool },
     Data { sn: Sn },
 }
 
@@ -179,11 +179,13 @@ impl KcpEngine {
                         .to_bytes(),
                     );
                 }
-                Outgoing::Tell { sn, ts } => {
+                Outgoing::Tell { sn, ts, echoes } => {
                     let cmd = Command::Wins.to_wire();
+                    let echo = if echoes { ECHO_MARK } else { 0 };
                     out.extend_from_slice(
                         &KcpHeader {
                             cmd,
+                            frg: template.frg | echo,
                             sn,
                             ts,
                             ..template

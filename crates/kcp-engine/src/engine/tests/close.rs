@@ -10,9 +10,9 @@ fn marked(command: Command, sn: u32) -> Seg {
 /// protocol.md 12.1: ACK, WASK and WINS carry the mark, PUSH does not; C's manners have none.
 #[test]
 fn answers_are_marked() {
-    for (mut s, mark) in [
-        (Script::strict(&plain()), CLOSE_MARK),
-        (Script::as_c(&plain()), 0),
+    for (mut s, mark, answer) in [
+        (Script::strict(&plain()), CLOSE_MARK, CLOSE_MARK | 2),
+        (Script::as_c(&plain()), 0, 0),
     ] {
         s.input(&[push(0, b"in"), seg(Command::Wask, 0)]);
         s.engine.keepalive();
@@ -22,7 +22,7 @@ fn answers_are_marked() {
         let frgs: Vec<_> = segments(&bytes)
             .map(|segment| segment.unwrap().header.frg)
             .collect();
-        assert_eq!(frgs, [mark, mark, mark, 0]);
+        assert_eq!(frgs, [mark, mark, answer, 0]);
     }
 }
 

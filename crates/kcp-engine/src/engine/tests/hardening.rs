@@ -1,7 +1,7 @@
 //! protocol.md 11: what a strict engine does not believe.
 
 use super::*;
-use crate::Fault;
+use crate::{CLOSE_MARK, Fault};
 
 /// protocol.md 11.1: only an ACK that echoes a transmission of that segment counts.
 #[test]
@@ -60,6 +60,43 @@ fn guessing_without_a_chance_does_not_count() {
     }
     assert_eq!(s.engine.fault(), None);
     assert_eq!(s.engine.stats().ignored_invalid_ack, 1_000);
+}
+
+/// protocol.md 11.1: a peer that gets nothing to acknowledge is asked once a second, and proves
+/// itself by echoing the question's time.
+#[test]
+fn who_only_sends_is_asked_for_a_proof() {
+    let mut s = Script::accepted(&fast());
+    s.input(&[push(0, b"first")]);
+    s.tick(100).sends(&["ACK 0 una=1 wnd=127"]);
+    s.input(&[push(1, b"second")]);
+    s.tick(1_090).sends(&["ACK 1 una=2 wnd=126"]);
+    s.input(&[push(2, b"third")]);
+    s.tick(1_100)
+        .sends(&["ACK 2 una=3 wnd=125 | WASK 2 ts=1100 una=3 wnd=125"]);
+    s.input(&[push(3, b"fourth")]);
+    s.tick(1_150).sends(&["ACK 3 una=4 wnd=124"]);
+    let echo = |ts| seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(ts);
+    s.input(&[echo(1_101), seg(Command::Wins, 0).frg(CLOSE_MARK).ts(1_100)]);
+    assert!(!s.engine.is_proven());
+    s.input(&[echo(1_100)]);
+    assert!(s.engine.is_proven());
+    s.input(&[push(4, b"fifth")]);
+    s.tick(9_000).sends(&["ACK 4 una=5 wnd=123"]);
+}
+
+/// protocol.md 11.1: 64 wrong echoes, and no echo proves anything; the session goes on.
+#[test]
+fn guessing_echoes_is_bounded() {
+    let mut s = Script::accepted(&fast());
+    s.input(&[push(0, b"in")]).tick(10).drain();
+    s.engine.keepalive();
+    s.at(100).sends(&["WASK 0 ts=100 una=1 wnd=127"]);
+    for guess in 0..64 {
+        s.input(&[seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(1_000 + guess)]);
+    }
+    s.input(&[seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(100)]);
+    assert_eq!((s.engine.is_proven(), s.engine.fault()), (false, None));
 }
 
 /// protocol.md 11.1: the two transmissions may lie further apart than wire time reaches.

@@ -15,6 +15,7 @@ use std::{
     fmt,
     ptr::NonNull,
     slice,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use kcp_io::sys::{self, IKCPCB, IKCPSEG};
@@ -438,4 +439,32 @@ impl fmt::Debug for CKcp {
 /// A length as C takes it.
 fn c_len(len: usize) -> c_int {
     c_int::try_from(len).expect("a length that fits in an int")
+}
+
+/// Blocks that C has asked for since [`count_allocations`].
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" {
+    fn malloc(size: usize) -> *mut c_void;
+    fn free(block: *mut c_void);
+}
+
+/// C's allocator as it is without us, counted.
+unsafe extern "C" fn counted_malloc(size: usize) -> *mut c_void {
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: any size may be asked for.
+    unsafe { malloc(size) }
+}
+
+/// Lets C count its allocations from now on, those of all control blocks. Call it before the
+/// first of them is made: C's allocator is one for all and not to be changed while C runs.
+pub fn count_allocations() {
+    // SAFETY: both have the types that C calls, and what C has allocated before, with `malloc`
+    // too, may be given to `free`.
+    unsafe { sys::ikcp_allocator(counted_malloc, free) }
+}
+
+/// How many blocks C has allocated since [`count_allocations`].
+pub fn allocations() -> u64 {
+    ALLOCATIONS.load(Ordering::Relaxed)
 }

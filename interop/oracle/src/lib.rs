@@ -60,7 +60,7 @@ mod visible;
 mod wire;
 mod world;
 
-pub use ckcp::{CKcp, InFlight};
+pub use ckcp::{CKcp, InFlight, allocations, count_allocations};
 pub use coverage::Coverage;
 pub use datagrams::Datagrams;
 pub use generate::{Generator, Run, run_seed};

@@ -1,10 +1,14 @@
 //! The client of every workload.
 
 mod bulk;
+mod messages;
 mod ping_pong;
+mod sessions;
+mod several;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -18,11 +22,18 @@ pub(crate) use bulk::figures;
 
 /// What a workload has to work with.
 struct Client {
-    connector: Box<dyn Connector>,
-    server: SocketAddr,
+    opener: Opener,
     task: Task,
     marks: Marks,
-    content: Content,
+    content: Arc<Content>,
+}
+
+/// Opens connections, also from several tasks at a time.
+#[derive(Clone)]
+struct Opener {
+    connector: Arc<dyn Connector>,
+    server: SocketAddr,
+    content: Arc<Content>,
 }
 
 /// Does the workload and tells the parent its figures.
@@ -35,12 +46,16 @@ pub(crate) async fn run(order: &Order) -> io::Result<()> {
     let metrics = if order.peer.is_raw() {
         raw::bulk(order, server, &marks).await?
     } else {
-        let mut client = Client {
-            connector: peers::connector(order.peer, &order.task).await?,
-            server,
+        let content = Arc::new(Content::new());
+        let client = Client {
+            opener: Opener {
+                connector: peers::connector(order.peer, &order.task).await?,
+                server,
+                content: Arc::clone(&content),
+            },
             task: order.task.clone(),
             marks,
-            content: Content::new(),
+            content,
         };
         client.work().await?
     };
@@ -50,16 +65,21 @@ pub(crate) async fn run(order: &Order) -> io::Result<()> {
 }
 
 impl Client {
-    async fn work(&mut self) -> io::Result<Metrics> {
+    async fn work(&self) -> io::Result<Metrics> {
         match self.task.workload {
             Workload::Bulk | Workload::LossyBulk => bulk::run(self).await,
             Workload::PingPong => ping_pong::run(self).await,
-            other => Err(io::Error::other(format!("no client for {other:?} yet"))),
+            Workload::Sessions => sessions::run(self).await,
+            Workload::LossyMessages => messages::run(self).await,
+            Workload::Parallel => several::parallel(self).await,
+            Workload::Loaded => several::loaded(self).await,
         }
     }
+}
 
-    /// A connection of this kind that both sides have used.
-    async fn open(&mut self, kind: u8) -> io::Result<BoxStream> {
+impl Opener {
+    /// A connection that both sides have used, and of which the server knows what it is for.
+    async fn open(&self, kind: u8) -> io::Result<BoxStream> {
         let mut stream = self.connector.connect(self.server).await?;
         let mut hello = [0; HELLO];
         hello.copy_from_slice(self.content.message(0, HELLO));

@@ -3,15 +3,20 @@
 //! A peer is two functions: one that binds an [`Acceptor`], one that makes a [`Connector`]. What they give are streams
 //! of bytes. Boxes and dynamic calls cost the same few nanoseconds for everyone.
 
+mod kcp_rs;
+mod kcp_tokio;
 mod ours;
+mod quinn;
 pub(crate) mod raw;
 mod sockets;
 mod tcp;
+mod tokio_kcp;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -36,9 +41,9 @@ pub(crate) trait Acceptor: Send {
 }
 
 /// The connecting side of a peer.
-pub(crate) trait Connector: Send {
+pub(crate) trait Connector: Send + Sync {
     /// A new connection. It may not have sent anything yet.
-    fn connect(&mut self, server: SocketAddr) -> Pending<'_, BoxStream>;
+    fn connect(&self, server: SocketAddr) -> Pending<'_, BoxStream>;
 }
 
 /// The listening side of `peer`.
@@ -46,16 +51,24 @@ pub(crate) async fn bind(peer: Peer, task: &Task) -> io::Result<Box<dyn Acceptor
     match peer {
         Peer::Ours => ours::bind(task).await,
         Peer::Tcp => tcp::bind(task),
-        _ => Err(unknown(peer)),
+        Peer::Quinn => quinn::bind(task),
+        Peer::TokioKcp => tokio_kcp::bind(task).await,
+        Peer::KcpTokio => kcp_tokio::bind(task).await,
+        Peer::KcpRs => kcp_rs::bind(task),
+        Peer::RawGso | Peer::RawSingle => Err(unknown(peer)),
     }
 }
 
 /// The connecting side of `peer`.
-pub(crate) async fn connector(peer: Peer, task: &Task) -> io::Result<Box<dyn Connector>> {
+pub(crate) async fn connector(peer: Peer, task: &Task) -> io::Result<Arc<dyn Connector>> {
     match peer {
         Peer::Ours => ours::connector(task).await,
         Peer::Tcp => Ok(tcp::connector(task)),
-        _ => Err(unknown(peer)),
+        Peer::Quinn => quinn::connector(task),
+        Peer::TokioKcp => Ok(tokio_kcp::connector(task)),
+        Peer::KcpTokio => Ok(kcp_tokio::connector(task)),
+        Peer::KcpRs => Ok(kcp_rs::connector(task)),
+        Peer::RawGso | Peer::RawSingle => Err(unknown(peer)),
     }
 }
 

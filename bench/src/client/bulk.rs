@@ -11,8 +11,8 @@ use crate::peers::BoxStream;
 use crate::protocol::Metrics;
 use crate::server::{SINK, VERIFIED};
 
-pub(super) async fn run(client: &mut Client) -> io::Result<Metrics> {
-    let mut stream = client.open(SINK).await?;
+pub(super) async fn run(client: &Client) -> io::Result<Metrics> {
+    let mut stream = client.opener.open(SINK).await?;
     client.marks.mark("start").await;
     let began = Instant::now();
     let until = began + Duration::from_secs_f64(client.task.seconds);

@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout_at;
 
 use super::Client;
 use crate::content::Content;
@@ -14,9 +15,11 @@ use crate::server::ECHO;
 
 /// Round trips before the measurement.
 const WARM_UP: u64 = 200;
+/// How long after the end an answer may come; an unanswered message counts as its age then.
+const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(super) async fn run(client: &mut Client) -> io::Result<Metrics> {
-    let mut stream = client.open(ECHO).await?;
+pub(super) async fn run(client: &Client) -> io::Result<Metrics> {
+    let mut stream = client.opener.open(ECHO).await?;
     let size = client.task.message;
     let mut buffer = vec![0; size];
     for index in 0..WARM_UP {
@@ -42,11 +45,16 @@ pub(super) async fn play(
     let mut buffer = vec![0; size];
     let mut micros = Vec::with_capacity(1 << 20);
     let mut scheduled = Instant::now();
+    let patience = (until + PATIENCE).into();
     while scheduled < until {
-        round_trip(stream, content, micros.len() as u64, &mut buffer).await?;
+        let trip = round_trip(stream, content, micros.len() as u64, &mut buffer);
+        let answer = timeout_at(patience, trip).await;
         let now = Instant::now();
         micros.push((now - scheduled).as_secs_f64() * 1e6);
         scheduled = now;
+        if let Ok(result) = answer {
+            result?;
+        }
     }
     Ok(micros)
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kcp_async::{EndpointConfig, FlushPolicy, KcpConfig, KcpEndpoint, KcpStream, NoDelay};
@@ -16,12 +17,12 @@ pub(super) async fn bind(task: &Task) -> io::Result<Box<dyn Acceptor>> {
     Ok(Box::new(Server(endpoint(task).await?)))
 }
 
-pub(super) async fn connector(task: &Task) -> io::Result<Box<dyn Connector>> {
+pub(super) async fn connector(task: &Task) -> io::Result<Arc<dyn Connector>> {
     let shared = match task.workload {
         Workload::Sessions => Some(endpoint(task).await?),
         _ => None,
     };
-    Ok(Box::new(Client {
+    Ok(Arc::new(Client {
         shared,
         config: config(task),
     }))
@@ -48,7 +49,7 @@ impl Acceptor for Server {
 }
 
 impl Connector for Client {
-    fn connect(&mut self, server: SocketAddr) -> Pending<'_, BoxStream> {
+    fn connect(&self, server: SocketAddr) -> Pending<'_, BoxStream> {
         Box::pin(async move {
             let stream = match &self.shared {
                 Some(endpoint) => endpoint.connect(server).await?,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -18,8 +19,8 @@ pub(super) fn bind(task: &Task) -> io::Result<Box<dyn Acceptor>> {
     Ok(Box::new(TcpListener::from_std(socket.into())?))
 }
 
-pub(super) fn connector(task: &Task) -> Box<dyn Connector> {
-    Box::new(Tcp(task.clone()))
+pub(super) fn connector(task: &Task) -> Arc<dyn Connector> {
+    Arc::new(Tcp(task.clone()))
 }
 
 struct Tcp(Task);
@@ -39,7 +40,7 @@ impl Acceptor for TcpListener {
 }
 
 impl Connector for Tcp {
-    fn connect(&mut self, server: SocketAddr) -> Pending<'_, BoxStream> {
+    fn connect(&self, server: SocketAddr) -> Pending<'_, BoxStream> {
         Box::pin(async move {
             let socket = TcpSocket::from_std_stream(sockets::tcp(&self.0)?.into());
             Ok(Box::new(socket.connect(server).await?) as BoxStream)

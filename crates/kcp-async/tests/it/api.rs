@@ -5,7 +5,7 @@ use kcp_async::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::net::{Net, Pair, bytes, pair};
+use crate::net::{Net, Pair, bytes, pair, secs};
 
 fn is_shared<T: Send + Sync + Unpin + std::fmt::Debug>() {}
 fn is_reader<T: AsyncRead>() {}
@@ -97,7 +97,9 @@ async fn tasks_share_a_stream() {
     }
     let mut heard = Vec::new();
     for reader in readers {
-        heard.push(reader.await.unwrap());
+        // A reader that nobody wakes has no timer either, and would hang the test.
+        let heard_in_time = tokio::time::timeout(secs(10), reader);
+        heard.push(heard_in_time.await.expect("every reader is woken").unwrap());
     }
     heard.sort_unstable();
     assert_eq!(heard, [0, 1, 2, 3, 4]);

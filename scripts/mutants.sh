@@ -17,7 +17,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tree=$work/tree
 mkdir "$tree"
-git archive HEAD | tar -x -C "$tree"
+commit=$(git rev-parse HEAD)
+git archive "$commit" | tar -x -C "$tree"
 export CARGO_TARGET_DIR=${MUTANTS_TARGET:-$work/target}
 # git apply would leave a file alone that belongs to a repository around this one.
 export GIT_CEILING_DIRECTORIES=$work
@@ -75,6 +76,15 @@ builds() {
 # The first failed test of the log.
 failed_test() { sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log" | head -n 1; }
 
+# A property test that fails keeps its seed: it must not find the next defect too.
+forget_seeds() {
+    find "$tree/crates" -name proptest-regressions -prune -exec rm -rf {} +
+    git archive "$commit" -- ':(glob)**/proptest-regressions/**' | tar -x -C "$tree"
+}
+
+# What cargo test says of a test that hangs.
+slow_test() { sed -n 's/^test \(.*\) has been running for over 60 seconds$/\1/p' "$log" | head -n 1; }
+
 # Runs the steps until one fails. Sets `outcome`; fails if none of them did.
 caught_by_steps() {
     local step pid status name
@@ -99,7 +109,8 @@ caught_by_steps() {
         if [ -n "$name" ]; then
             outcome="caught by $step: $name"
         elif [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
-            outcome="caught by $step (hung)"
+            name=$(slow_test)
+            outcome="caught by $step${name:+: $name} (hung)"
         elif [ "$status" -ne 0 ]; then
             outcome="caught by $step (ended with $status)"
         else
@@ -131,6 +142,7 @@ for patch in "${patches[@]}"; do
     else
         caught_by_steps "${steps[@]}" || outcome=SURVIVED
         (cd "$tree" && git apply -R "$patch")
+        forget_seeds
     fi
     case "$outcome" in
         caught*) caught=$((caught + 1)) ;;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::protocol::{Order, Peer, Runtime, Workload};
-use crate::{client, relay, report, run, server};
+use crate::{client, content, relay, report, run, server};
 
 /// KCP-Rust measured beside every peer.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Action {
         /// What `run --json` wrote.
         files: Vec<PathBuf>,
     },
+    /// Says what checking the content costs every bulk receiver.
+    CheckCost,
     /// A child of `run`.
     #[command(hide = true)]
     Role {
@@ -59,7 +61,7 @@ pub(crate) struct RunArgs {
     /// Loss each way, in percent.
     #[arg(long, value_delimiter = ',')]
     pub(crate) loss: Vec<f64>,
-    /// Numbers of sessions, or of parallel connections.
+    /// Numbers of sessions, each measured; or of parallel connections.
     #[arg(long, value_delimiter = ',')]
     pub(crate) sessions: Vec<usize>,
     /// How long each measurement sends, in seconds.
@@ -77,6 +79,15 @@ pub(crate) struct RunArgs {
     /// Repetitions.
     #[arg(long, default_value_t = 3)]
     pub(crate) reps: u32,
+    /// Begins nothing more after this many seconds.
+    #[arg(long)]
+    pub(crate) limit: Option<f64>,
+    /// A program with arguments that runs the server, such as a profiler.
+    #[arg(long, default_value = "")]
+    pub(crate) wrap_server: String,
+    /// The same for the client.
+    #[arg(long, default_value = "")]
+    pub(crate) wrap_client: String,
     /// Writes the figures of every repetition to this file.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
@@ -95,6 +106,10 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Action::Run(args) => run::run(&args),
         Action::Report { files } => report::print_files(&files),
+        Action::CheckCost => {
+            println!("{:.3} CPU-s per GiB", content::check_cost());
+            Ok(())
+        }
         Action::Role { role, order } => {
             let result = play(role, &order);
             if let Err(error) = &result {

@@ -22,26 +22,33 @@ pub(crate) struct Mark {
     pub(crate) relay: Reading,
 }
 
+/// Programs that run the children, such as a profiler; empty for none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wraps {
+    pub(crate) server: String,
+    pub(crate) client: String,
+}
+
 /// Measures one row once.
 ///
 /// # Errors
 /// Why there is no result.
-pub(crate) fn measure(peer: Peer, task: &Task) -> Result<Metrics, String> {
+pub(crate) fn measure(peer: Peer, task: &Task, wraps: &Wraps) -> Result<Metrics, String> {
     let deadline = Instant::now() + time_limit(task);
     let order = |target| Order {
         peer,
         task: task.clone(),
         target,
     };
-    let mut server = Child::start("server", &order(None))?;
+    let mut server = Child::start("server", &order(None), &wraps.server)?;
     let mut address = listening(&server, deadline)?;
     let mut relay = None;
     if task.workload.is_lossy() {
-        let child = Child::start("relay", &order(Some(address)))?;
+        let child = Child::start("relay", &order(Some(address)), "")?;
         address = listening(&child, deadline)?;
         relay = Some(child);
     }
-    let mut client = Child::start("client", &order(Some(address)))?;
+    let mut client = Child::start("client", &order(Some(address)), &wraps.client)?;
     let mut marks = Vec::new();
     loop {
         match client.next(deadline) {
@@ -101,8 +108,8 @@ fn figures(task: &Task, mut metrics: Metrics, marks: &[Mark]) -> Metrics {
     };
     let find = |label: &str| marks.iter().find(|mark| mark.label == label);
     if let (Some(start), Some(end)) = (find("start"), find("end")) {
-        let client = end.client.cpu - start.client.cpu;
-        let server = end.server.cpu - start.server.cpu;
+        let client = end.client.cpu_since(&start.client);
+        let server = end.server.cpu_since(&start.server);
         add("cpu_client_s", client);
         add("cpu_server_s", server);
         let wire =
@@ -129,43 +136,34 @@ fn figures(task: &Task, mut metrics: Metrics, marks: &[Mark]) -> Metrics {
     metrics
 }
 
-/// The sessions workload reads at `open-N`, `idle-N` and `echo-N` for each number N of sessions.
+/// The sessions workload reads at `open-N` for each number N of sessions, then at `idle` and `echo`.
 fn sessions(task: &Task, metrics: &mut Metrics, marks: &[Mark]) {
-    let find = |label: String| marks.iter().find(|mark| mark.label == label);
-    for &count in &task.sessions {
-        let (Some(open), Some(idle), Some(echo)) = (
-            find(format!("open-{count}")),
-            find(format!("idle-{count}")),
-            find(format!("echo-{count}")),
-        ) else {
-            continue;
-        };
-        let cpu = |from: &Mark, to: &Mark| {
-            (
-                to.client.cpu - from.client.cpu,
-                to.server.cpu - from.server.cpu,
-            )
-        };
-        for (what, (client, server)) in [("idle", cpu(open, idle)), ("echo", cpu(idle, echo))] {
-            let share = |seconds: f64| seconds / task.seconds * 100.0;
-            metrics.insert(format!("{what}_cpu_client_pct_{count}"), share(client));
-            metrics.insert(format!("{what}_cpu_server_pct_{count}"), share(server));
-            metrics.insert(format!("{what}_cpu_pct_{count}"), share(client + server));
-        }
-    }
+    let find = |label: &str| marks.iter().find(|mark| mark.label == label);
     let (Some(&fewest), Some(&most)) = (task.sessions.first(), task.sessions.last()) else {
         return;
     };
-    let ends = (find(format!("open-{fewest}")), find(format!("open-{most}")));
-    if let (Some(few), Some(many), true) = (ends.0, ends.1, most > fewest) {
+    let (Some(few), Some(many), Some(idle), Some(echo)) = (
+        find(&format!("open-{fewest}")),
+        find(&format!("open-{most}")),
+        find("idle"),
+        find("echo"),
+    ) else {
+        return;
+    };
+    for (what, from, to) in [("idle", many, idle), ("echo", idle, echo)] {
+        let client = to.client.cpu_since(&from.client) / task.seconds * 100.0;
+        let server = to.server.cpu_since(&from.server) / task.seconds * 100.0;
+        metrics.insert(format!("{what}_cpu_client_pct"), client);
+        metrics.insert(format!("{what}_cpu_server_pct"), server);
+        metrics.insert(format!("{what}_cpu_pct"), client + server);
+    }
+    if most > fewest {
         let slope = |few: f64, many: f64| (many - few) / (most - fewest) as f64;
-        metrics.insert(
-            "kib_session_client".into(),
+        let (client, server) = (
             slope(few.client.rss, many.client.rss),
-        );
-        metrics.insert(
-            "kib_session_server".into(),
             slope(few.server.rss, many.server.rss),
         );
+        metrics.insert("kib_session_client".into(), client);
+        metrics.insert("kib_session_server".into(), server);
     }
 }

@@ -1,10 +1,11 @@
 //! One child process, with a deadline for everything that is expected of it.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child as Process, ChildStdin, Command as Program, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::protocol::{Command, Event, Order};
 
@@ -13,26 +14,30 @@ use crate::protocol::{Command, Event, Order};
 pub(crate) struct Child {
     role: &'static str,
     process: Process,
-    commands: ChildStdin,
+    /// Closed when the child is to end.
+    commands: Option<ChildStdin>,
     events: Receiver<Event>,
 }
 
 impl Child {
-    /// Starts this program again in a role.
+    /// Starts this program again in a role, under the program that `wrap` names with its arguments, if any.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn start(role: &'static str, order: &Order) -> Result<Self, String> {
+    pub(crate) fn start(role: &'static str, order: &Order, wrap: &str) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let order = serde_json::to_string(order).map_err(|error| error.to_string())?;
-        let mut process = Program::new(program)
+        let mut words: Vec<OsString> = wrap.split_whitespace().map(OsString::from).collect();
+        words.push(program.into_os_string());
+        let mut process = Program::new(&words[0])
+            .args(&words[1..])
             .args(["role", role, &order])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .map_err(|error| format!("{role} cannot be started: {error}"))?;
-        let commands = process.stdin.take().ok_or("no stdin")?;
+        let commands = process.stdin.take();
         let out = process.stdout.take().ok_or("no stdout")?;
         let (sender, events) = channel();
         thread::spawn(move || {
@@ -71,16 +76,27 @@ impl Child {
 
     /// Tells it something. A child that is gone shows in [`Child::next`].
     pub(crate) fn tell(&mut self, command: &Command) {
-        if let Ok(line) = serde_json::to_string(command) {
-            let _ = writeln!(self.commands, "{line}").and_then(|()| self.commands.flush());
+        if let (Ok(line), Some(out)) = (serde_json::to_string(command), &mut self.commands) {
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
         }
     }
 }
 
 impl Drop for Child {
+    /// Ends the process: it ends by itself when its commands end, and otherwise soon.
     fn drop(&mut self) {
-        // It may have ended by itself.
+        self.commands = None;
+        let deadline = Instant::now() + LEAVE_TIME;
+        while Instant::now() < deadline {
+            if !matches!(self.process.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
+
+/// How long a child may take to end by itself. A profiler around it writes its file meanwhile.
+const LEAVE_TIME: Duration = Duration::from_secs(5);

@@ -4,6 +4,8 @@
 //! after 61 segments, so that it stays in the cache and moving or losing segments shows. The first byte of a block
 //! says whether it is the last one: the stream ends where the sender likes, and the receiver knows.
 
+use crate::measure::cpu_seconds;
+
 /// Payload of a segment at mtu 1400.
 pub(crate) const SEGMENT: usize = 1376;
 /// Bytes of a block, and of one write.
@@ -129,6 +131,22 @@ impl<'a> Checker<'a> {
         }
         Ok(finished)
     }
+}
+
+/// CPU seconds for checking a GiB as it arrives in reads of 64 KiB.
+pub(crate) fn check_cost() -> f64 {
+    let content = Content::new();
+    let stream: Vec<u8> = (0..61).flat_map(|i| content.block(i).to_vec()).collect();
+    let mut checker = Checker::new(&content);
+    let before = cpu_seconds();
+    let mut bytes = 0;
+    while bytes < 1 << 30 {
+        for piece in stream.chunks(64 << 10) {
+            assert_eq!(checker.check(piece), Ok(false));
+            bytes += piece.len();
+        }
+    }
+    (cpu_seconds() - before) * (1 << 30) as f64 / bytes as f64
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 /// A process at one moment.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Reading {
-    /// User and system time of all threads since the start, in seconds.
+    /// User and system time of all threads since the start, in seconds: before and after the rest of the reading,
+    /// which takes a walk over the page tables. An interval goes from after the one to before the other.
     pub(crate) cpu: f64,
+    pub(crate) cpu_after: f64,
     /// Resident memory in KiB.
     pub(crate) rss: f64,
     /// Relay only: bytes offered to the link towards the server, and back.
@@ -20,13 +22,26 @@ pub(crate) struct Reading {
 impl Reading {
     /// Now, of this process.
     pub(crate) fn take() -> Self {
-        let time = clock_gettime(ClockId::ProcessCPUTime);
+        let cpu = cpu_seconds();
+        let rss = resident();
         Self {
-            cpu: time.tv_sec as f64 + time.tv_nsec as f64 / 1e9,
-            rss: resident(),
+            cpu,
+            cpu_after: cpu_seconds(),
+            rss,
             ..Self::default()
         }
     }
+
+    /// CPU seconds from the reading `before` to this one.
+    pub(crate) fn cpu_since(&self, before: &Self) -> f64 {
+        self.cpu - before.cpu_after
+    }
+}
+
+/// CPU time of this process so far.
+pub(crate) fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Resident memory in KiB: summed over the mappings, because the cheap counters lag behind by thread.

@@ -3,7 +3,7 @@
 use crate::args::RunArgs;
 use crate::protocol::{Runtime, Task, Workload};
 
-/// Sessions at which the sessions workload stops to read.
+/// Numbers of sessions; memory is the slope from the first to each.
 const SESSIONS: [usize; 2] = [1_000, 9_500];
 
 /// The rows of a workload, without peers.
@@ -59,25 +59,31 @@ pub(crate) fn tasks(args: &RunArgs) -> Vec<Task> {
         Workload::LossyBulk => 5.0,
         Workload::LossyMessages => 10.0,
     });
+    let sessions: Vec<&[usize]> = match workload {
+        Workload::Sessions => (1..=sessions.len()).map(|n| &sessions[..n]).collect(),
+        _ => vec![&sessions],
+    };
     let mut tasks = Vec::new();
     for &runtime in &runtimes {
         for &window in &windows {
             for &buffers in &buffers {
                 for &message in &messages {
                     for &loss in &losses {
-                        tasks.push(Task {
-                            workload,
-                            runtime,
-                            window,
-                            buffers,
-                            nodelay: args.nodelay,
-                            interval: args.interval,
-                            seconds,
-                            message,
-                            sessions: sessions.clone(),
-                            loss,
-                            seed: args.seed,
-                        });
+                        for &sessions in &sessions {
+                            tasks.push(Task {
+                                workload,
+                                runtime,
+                                window,
+                                buffers,
+                                nodelay: args.nodelay,
+                                interval: args.interval,
+                                seconds,
+                                message,
+                                sessions: sessions.to_vec(),
+                                loss,
+                                seed: args.seed,
+                            });
+                        }
                     }
                 }
             }

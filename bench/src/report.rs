@@ -69,8 +69,8 @@ pub(crate) fn settings(task: &Task) -> String {
     );
     let _ = match task.workload {
         Workload::PingPong | Workload::Loaded => write!(text, ", {} bytes", task.message),
-        Workload::Sessions => write!(text, ", {:?} sessions", task.sessions),
-        Workload::Parallel => write!(text, ", {:?} connections", task.sessions),
+        Workload::Sessions => write!(text, ", {} sessions", task.sessions.last().unwrap_or(&0)),
+        Workload::Parallel => write!(text, ", {} connections", task.sessions[0]),
         Workload::LossyBulk => write!(text, ", 25 +- 5 ms and {} % loss each way", task.loss),
         Workload::LossyMessages => write!(
             text,
@@ -135,26 +135,19 @@ fn columns(task: &Task) -> Vec<Column> {
         Workload::Sessions => &[
             ("kib_session_client", "KiB/session client"),
             ("kib_session_server", "KiB/session server"),
+            ("idle_cpu_pct", "idle CPU %"),
+            ("echo_cpu_pct", "echo CPU %"),
+            ("p50_us", "p50 us"),
+            ("p99_us", "p99 us"),
+            ("unanswered", "unanswered"),
         ],
     };
-    let mut columns: Vec<Column> = fixed
+    let is_known = |name: &str| task.sessions.len() > 1 || !name.starts_with("kib_session");
+    fixed
         .iter()
+        .filter(|(name, _)| is_known(name))
         .map(|&(name, heading)| (name.into(), heading.into()))
-        .collect();
-    if task.workload == Workload::Sessions {
-        for count in &task.sessions {
-            for (name, heading) in [
-                ("idle_cpu_pct", "idle CPU %"),
-                ("echo_cpu_pct", "echo CPU %"),
-                ("p50_us", "p50 us"),
-                ("p99_us", "p99 us"),
-                ("unanswered", "unanswered"),
-            ] {
-                columns.push((format!("{name}_{count}"), format!("{count}: {heading}")));
-            }
-        }
-    }
-    columns
+        .collect()
 }
 
 /// The median of a figure over the repetitions, and from where to where it went.

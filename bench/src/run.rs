@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::time::Instant;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::args::RunArgs;
+use crate::cell::Wraps;
 use crate::protocol::{Metrics, Peer, Task, Workload};
 use crate::{cell, plan, report};
 
@@ -27,6 +29,11 @@ pub(crate) struct Row {
 /// The file that cannot be written. A row without a result is no error.
 pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
     let peers = peers(args);
+    let began = Instant::now();
+    let wraps = Wraps {
+        server: args.wrap_server.clone(),
+        client: args.wrap_client.clone(),
+    };
     let mut rows = Vec::new();
     for task in plan::tasks(args) {
         eprintln!("{}", report::settings(&task));
@@ -45,7 +52,14 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
                 in_turn.reverse();
             }
             for row in in_turn {
-                repeat(row, repetition);
+                if args
+                    .limit
+                    .is_some_and(|limit| began.elapsed().as_secs_f64() > limit)
+                {
+                    row.failures.push("not begun: no time left".into());
+                } else {
+                    repeat(row, repetition, &wraps);
+                }
             }
         }
         rows.extend(of_task);
@@ -57,10 +71,10 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
     Ok(())
 }
 
-fn repeat(row: &mut Row, repetition: u32) {
+fn repeat(row: &mut Row, repetition: u32, wraps: &Wraps) {
     let mut task = row.task.clone();
     task.seed += u64::from(repetition);
-    match cell::measure(row.peer, &task) {
+    match cell::measure(row.peer, &task, wraps) {
         Ok(metrics) => {
             eprintln!("  {}: {}", row.peer.name(), report::brief(&task, &metrics));
             row.results.push(metrics);

@@ -22,26 +22,21 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 /// How long after the last message answers may come; an unanswered message counts as its age then.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// For each number of sessions: opens what is missing and marks `open-N`, waits idle and marks `idle-N`, echoes and
-/// marks `echo-N`. Echoes begin only after the readings that the memory of a session is computed from, except those
-/// of fewer sessions before.
+/// Opens each number of sessions and marks `open-N`; then, with all of them, waits idle and marks `idle`, echoes and
+/// marks `echo`. So nothing but opening has happened when memory is read.
 pub(super) async fn run(client: &Client) -> io::Result<Metrics> {
-    let mut metrics = Metrics::new();
     let mut streams = Vec::new();
-    let idle = Duration::from_secs_f64(client.task.seconds);
     for &count in &client.task.sessions {
         open(client, &mut streams, count).await?;
         sleep(SETTLE).await;
         client.marks.mark(format!("open-{count}")).await;
-        sleep(idle).await;
-        client.marks.mark(format!("idle-{count}")).await;
-        let echoes = echo(client, &mut streams).await?;
-        client.marks.mark(format!("echo-{count}")).await;
-        metrics.insert(format!("unanswered_{count}"), echoes.unanswered as f64);
-        for (name, value) in latencies(echoes.micros) {
-            metrics.insert(format!("{name}_{count}"), value);
-        }
     }
+    sleep(Duration::from_secs_f64(client.task.seconds)).await;
+    client.marks.mark("idle").await;
+    let echoes = echo(client, streams).await?;
+    client.marks.mark("echo").await;
+    let mut metrics = Metrics::from([("unanswered".into(), echoes.unanswered as f64)]);
+    metrics.extend(latencies(echoes.micros));
     Ok(metrics)
 }
 
@@ -67,21 +62,20 @@ struct Echoes {
 }
 
 /// One echo a second from each session, evenly spread.
-async fn echo(client: &Client, streams: &mut Vec<BoxStream>) -> io::Result<Echoes> {
+async fn echo(client: &Client, streams: Vec<BoxStream>) -> io::Result<Echoes> {
     let began = Instant::now();
     let rounds = client.task.seconds.round().max(1.0) as u32;
     let deadline = began + Duration::from_secs(1) * rounds + PATIENCE;
     let count = streams.len();
     let mut sessions = JoinSet::new();
-    for (index, stream) in streams.drain(..).enumerate() {
+    for (index, stream) in streams.into_iter().enumerate() {
         let content = Arc::clone(&client.content);
         let first = began + Duration::from_secs(1).mul_f64(index as f64 / count as f64);
         sessions.spawn(session(stream, content, first, rounds, deadline));
     }
     let mut all = Echoes::default();
     while let Some(end) = sessions.join_next().await {
-        let (stream, echoes) = end??;
-        streams.push(stream);
+        let echoes = end??;
         all.unanswered += echoes.unanswered;
         all.micros.extend(echoes.micros);
     }
@@ -94,7 +88,7 @@ async fn session(
     first: Instant,
     rounds: u32,
     deadline: Instant,
-) -> io::Result<(BoxStream, Echoes)> {
+) -> io::Result<Echoes> {
     let mut echoes = Echoes::default();
     for round in 0..rounds {
         let scheduled = first + Duration::from_secs(1) * round;
@@ -116,5 +110,5 @@ async fn session(
             return Err(io::Error::other("an echo came back changed"));
         }
     }
-    Ok((stream, echoes))
+    Ok(echoes)
 }

@@ -43,8 +43,11 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
         }
         text.push('\n');
         for row in of_task {
-            for reason in &row.failures {
-                let _ = write!(text, "\n{}: no result: {reason}\n", row.peer.name());
+            let mut reasons: Vec<&String> = row.failures.iter().collect();
+            reasons.sort();
+            for same in reasons.chunk_by(|a, b| a == b) {
+                let (peer, times) = (row.peer.name(), same.len());
+                let _ = write!(text, "\n{peer}: no result {times} times: {}\n", same[0]);
             }
         }
     }

@@ -39,6 +39,9 @@ pub(crate) struct RunArgs {
     /// Repetitions.
     #[arg(long, default_value_t = 3)]
     reps: u32,
+    /// Begins nothing more after this many seconds.
+    #[arg(long)]
+    limit: Option<f64>,
     /// Writes the figures of every repetition to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -60,6 +63,7 @@ pub(crate) struct Figure {
 /// # Errors
 /// A child that cannot be started, or the file that cannot be written.
 pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
+    let began = Instant::now();
     let mut figures = Vec::new();
     for &flush in &args.flush {
         for &loss in &args.loss {
@@ -80,11 +84,15 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
                         in_turn.reverse();
                     }
                     for figure in in_turn {
+                        if args
+                            .limit
+                            .is_some_and(|limit| began.elapsed().as_secs_f64() > limit)
+                        {
+                            continue;
+                        }
                         let outcome = measure(figure, args)?;
-                        eprintln!(
-                            "{:?} {flush:?} {loss} % w {window}: {outcome:?}",
-                            figure.subject
-                        );
+                        let words = [word(&figure.subject), word(&flush)];
+                        eprintln!("  {words:?} {loss} % w {window}: {outcome:?}");
                         figure.outcomes.push(outcome);
                     }
                 }

@@ -82,6 +82,9 @@ pub(crate) struct RunArgs {
     /// Begins nothing more after this many seconds.
     #[arg(long)]
     pub(crate) limit: Option<f64>,
+    /// Another build of this program, to measure its ours beside this one's as the peer `other`.
+    #[arg(long)]
+    pub(crate) other: Option<PathBuf>,
     /// A program with arguments that runs the server, such as a profiler.
     #[arg(long, default_value = "")]
     pub(crate) wrap_server: String,

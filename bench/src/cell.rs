@@ -1,6 +1,8 @@
 //! One row, once: starts the children, lets them read at the same moments, and makes figures of it.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::child::Child;
@@ -22,33 +24,63 @@ pub(crate) struct Mark {
     pub(crate) relay: Reading,
 }
 
-/// Programs that run the children, such as a profiler; empty for none.
+/// What runs as a child.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wraps {
-    pub(crate) server: String,
-    pub(crate) client: String,
+pub(crate) struct Programs {
+    /// Run the children, such as a profiler; empty for none.
+    pub(crate) wrap_server: String,
+    pub(crate) wrap_client: String,
+    /// Another build of this program, for [`Peer::Other`].
+    pub(crate) other: Option<PathBuf>,
+}
+
+impl Programs {
+    /// The words before `role`.
+    fn command(&self, peer: Peer, wrap: &str) -> Result<Vec<OsString>, String> {
+        let program = match (peer, &self.other) {
+            (Peer::Other, Some(other)) => other.clone(),
+            (Peer::Other, None) => return Err("--other does not say which".into()),
+            // Not by its name: it may have been built anew meanwhile.
+            _ => format!("/proc/{}/exe", std::process::id()).into(),
+        };
+        let mut words: Vec<OsString> = wrap.split_whitespace().map(OsString::from).collect();
+        words.push(program.into());
+        Ok(words)
+    }
 }
 
 /// Measures one row once.
 ///
 /// # Errors
 /// Why there is no result.
-pub(crate) fn measure(peer: Peer, task: &Task, wraps: &Wraps) -> Result<Metrics, String> {
+pub(crate) fn measure(peer: Peer, task: &Task, programs: &Programs) -> Result<Metrics, String> {
     let deadline = Instant::now() + time_limit(task);
+    let plain = programs.command(peer, "")?;
     let order = |target| Order {
-        peer,
+        peer: match peer {
+            Peer::Other => Peer::Ours,
+            peer => peer,
+        },
         task: task.clone(),
         target,
     };
-    let mut server = Child::start("server", &order(None), &wraps.server)?;
+    let mut server = Child::start(
+        "server",
+        &order(None),
+        &programs.command(peer, &programs.wrap_server)?,
+    )?;
     let mut address = listening(&server, deadline)?;
     let mut relay = None;
     if task.workload.is_lossy() {
-        let child = Child::start("relay", &order(Some(address)), "")?;
+        let child = Child::start("relay", &order(Some(address)), &plain)?;
         address = listening(&child, deadline)?;
         relay = Some(child);
     }
-    let mut client = Child::start("client", &order(Some(address)), &wraps.client)?;
+    let mut client = Child::start(
+        "client",
+        &order(Some(address)),
+        &programs.command(peer, &programs.wrap_client)?,
+    )?;
     let mut marks = Vec::new();
     loop {
         match client.next(deadline) {

@@ -20,15 +20,16 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts this program again in a role, under the program that `wrap` names with its arguments, if any.
+    /// Starts the program of these words in a role.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn start(role: &'static str, order: &Order, wrap: &str) -> Result<Self, String> {
-        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    pub(crate) fn start(
+        role: &'static str,
+        order: &Order,
+        words: &[OsString],
+    ) -> Result<Self, String> {
         let order = serde_json::to_string(order).map_err(|error| error.to_string())?;
-        let mut words: Vec<OsString> = wrap.split_whitespace().map(OsString::from).collect();
-        words.push(program.into_os_string());
         let mut process = Program::new(&words[0])
             .args(&words[1..])
             .args(["role", role, &order])

@@ -17,6 +17,8 @@ pub(crate) type Metrics = BTreeMap<String, f64>;
 pub(crate) enum Peer {
     /// kcp-async.
     Ours,
+    /// kcp-async as another build of this program has it: `--other` says which.
+    Other,
     /// Raw UDP with GSO and GRO: what the kernel can do. Bulk only.
     RawGso,
     /// Raw UDP, a datagram a system call. Bulk only.
@@ -40,6 +42,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::Other => "other",
             Self::RawGso => "raw-gso",
             Self::RawSingle => "raw-single",
             Self::Tcp => "tcp",

@@ -46,8 +46,13 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
             let mut reasons: Vec<&String> = row.failures.iter().collect();
             reasons.sort();
             for same in reasons.chunk_by(|a, b| a == b) {
+                let runs = row.results.len() + row.failures.len();
                 let (peer, times) = (row.peer.name(), same.len());
-                let _ = write!(text, "\n{peer}: no result {times} times: {}\n", same[0]);
+                let _ = write!(
+                    text,
+                    "\n{peer}: no result in {times} of {runs} runs: {}\n",
+                    same[0]
+                );
             }
         }
     }

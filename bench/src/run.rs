@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::args::RunArgs;
-use crate::cell::Wraps;
+use crate::cell::Programs;
 use crate::protocol::{Metrics, Peer, Task, Workload};
 use crate::{cell, plan, report};
 
@@ -30,9 +30,10 @@ pub(crate) struct Row {
 pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
     let peers = peers(args);
     let began = Instant::now();
-    let wraps = Wraps {
-        server: args.wrap_server.clone(),
-        client: args.wrap_client.clone(),
+    let programs = Programs {
+        wrap_server: args.wrap_server.clone(),
+        wrap_client: args.wrap_client.clone(),
+        other: args.other.clone(),
     };
     let mut rows = Vec::new();
     for task in plan::tasks(args) {
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
                 {
                     row.failures.push("not begun: no time left".into());
                 } else {
-                    repeat(row, repetition, &wraps);
+                    repeat(row, repetition, &programs);
                 }
             }
         }
@@ -71,10 +72,10 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
     Ok(())
 }
 
-fn repeat(row: &mut Row, repetition: u32, wraps: &Wraps) {
+fn repeat(row: &mut Row, repetition: u32, programs: &Programs) {
     let mut task = row.task.clone();
     task.seed += u64::from(repetition);
-    match cell::measure(row.peer, &task, wraps) {
+    match cell::measure(row.peer, &task, programs) {
         Ok(metrics) => {
             eprintln!("  {}: {}", row.peer.name(), report::brief(&task, &metrics));
             row.results.push(metrics);
@@ -94,6 +95,7 @@ fn peers(args: &RunArgs) -> Vec<Peer> {
         &args.peer
     };
     let knows = |peer: &Peer| match args.workload {
+        _ if *peer == Peer::Other && args.other.is_none() => false,
         Workload::Bulk => true,
         // The relay carries datagrams.
         Workload::LossyBulk | Workload::LossyMessages => !peer.is_raw() && *peer != Peer::Tcp,

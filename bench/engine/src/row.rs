@@ -19,6 +19,8 @@ use crate::subject::{Engine, Flush, Settings};
 pub(crate) enum Subject {
     /// Ours as everybody uses it: validating, bursts of at most 128 KiB.
     Ours,
+    /// The same, as another build of this program has it: `--other` says which.
+    Other,
     /// Ours with C's trust and without a limit for bursts: datagram for datagram what C sends.
     OursAsC,
     /// The C core.
@@ -34,7 +36,7 @@ impl Subject {
     pub(crate) fn floor(self) -> Self {
         match self {
             Self::C | Self::FloorC => Self::FloorC,
-            Self::Ours | Self::OursAsC | Self::FloorOurs => Self::FloorOurs,
+            Self::Ours | Self::Other | Self::OursAsC | Self::FloorOurs => Self::FloorOurs,
         }
     }
 }
@@ -76,7 +78,7 @@ pub(crate) fn row(args: &RowArgs) -> io::Result<()> {
     // Nothing but counts: a floor that loses would wait for ever.
     let dry = Goal { loss: 0.0, ..goal };
     let outcome = match args.subject {
-        Subject::Ours => ours(Validation::Strict),
+        Subject::Ours | Subject::Other => ours(Validation::Strict),
         Subject::OursAsC => ours(Validation::AsC),
         Subject::C => {
             oracle::count_allocations();

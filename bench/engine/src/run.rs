@@ -1,11 +1,11 @@
 //! Repetitions of every figure, each in a process of its own with a deadline.
 
+use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,9 @@ pub(crate) struct RunArgs {
     /// Begins nothing more after this many seconds.
     #[arg(long)]
     limit: Option<f64>,
+    /// Another build of this program, to measure its ours beside this one's as the subject `other`.
+    #[arg(long)]
+    other: Option<PathBuf>,
     /// Writes the figures of every repetition to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -120,9 +123,15 @@ fn subjects(asked: &[Subject]) -> Vec<Subject> {
 
 /// One figure from a child; none if it takes far longer than its budget.
 fn measure(figure: &Figure, args: &RunArgs) -> io::Result<Option<Outcome>> {
-    let mut child = Command::new(env::current_exe()?)
+    let (program, subject) = match (figure.subject, &args.other) {
+        (Subject::Other, Some(other)) => (other.clone(), Subject::Ours),
+        (Subject::Other, None) => return Ok(None),
+        // Not by its name: it may have been built anew meanwhile.
+        (subject, _) => (format!("/proc/{}/exe", process::id()).into(), subject),
+    };
+    let mut child = Command::new(program)
         .arg("row")
-        .args(["--subject", &word(&figure.subject)])
+        .args(["--subject", &word(&subject)])
         .args(["--flush", &word(&figure.flush)])
         .args(["--window", &figure.window.to_string()])
         .args(["--loss", &figure.loss.to_string()])
@@ -148,7 +157,7 @@ fn measure(figure: &Figure, args: &RunArgs) -> io::Result<Option<Outcome>> {
 }
 
 /// The word that clap knows a value by.
-fn word<T: ValueEnum>(value: &T) -> String {
+pub(crate) fn word<T: ValueEnum>(value: &T) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }

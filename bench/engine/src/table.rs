@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::drive::Outcome;
 use crate::row::Subject;
-use crate::run::Figure;
+use crate::run::{Figure, word};
 
 /// A table for each way to flush and each loss.
 pub(crate) fn markdown(figures: &[Figure]) -> String {
@@ -14,8 +14,9 @@ pub(crate) fn markdown(figures: &[Figure]) -> String {
     {
         let _ = write!(
             text,
-            "\n**engine alone**, flush {:?}, {} % loss each way: net ns per segment, both ends (least..most) [allocations]\n\n| engine |",
-            of_table[0].flush, of_table[0].loss
+            "\n**engine alone**, flush {}, {} % loss each way: net ns per segment, both ends (least..most) [allocations]\n\n| engine |",
+            word(&of_table[0].flush),
+            of_table[0].loss
         );
         let mut windows: Vec<u32> = of_table.iter().map(|figure| figure.window).collect();
         windows.dedup();
@@ -30,7 +31,7 @@ pub(crate) fn markdown(figures: &[Figure]) -> String {
             }
         }
         for subject in subjects {
-            let _ = write!(text, "\n| {subject:?} |");
+            let _ = write!(text, "\n| {} |", word(&subject));
             for &window in &windows {
                 let _ = write!(text, " {} |", cell(of_table, subject, window));
             }

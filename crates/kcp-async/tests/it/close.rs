@@ -81,6 +81,29 @@ async fn drop_with_data_in_flight() {
     assert_eq!(client_endpoint.stats().time_wait, 0);
 }
 
+/// protocol.md 12.3: a dropped stream has had its FIN acknowledged and still takes in what the peer
+/// says before its own, for the linger time: the peer's close is an orderly one.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_stream_hears_the_peer_out() {
+    let net = Net::clean();
+    let Pair {
+        client,
+        mut server,
+        client_endpoint,
+        ..
+    } = pair_acquainted(&net, &turbo(), &turbo()).await;
+    drop(client);
+    assert_eq!(read_all(&mut server).await, b"");
+    sleep(secs(1)).await;
+    assert_eq!(client_endpoint.stats().sessions, 1);
+    server.write_all(b"last words").await.unwrap();
+    server.shutdown().await.unwrap();
+    assert_eq!(server.stats().engine.unacknowledged_bytes, 0);
+    sleep(ms(100)).await;
+    assert_eq!(server.close_reason(), Some(ConnectionError::Closed));
+    assert_eq!(client_endpoint.stats().sessions, 0);
+}
+
 /// A peer that goes on sending to a dropped stream is told after the linger time.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_stream_resets_a_peer_that_goes_on() {

@@ -3,7 +3,7 @@
 #
 #   scripts/mutants.sh [NN]...     numbers of patches; all without arguments
 #
-# MUTANTS_TARGET     build directory to keep between runs (default: a temporary one)
+# MUTANTS_TARGET     build directory to keep between runs, for nothing else meanwhile (default: a temporary one)
 # MUTANTS_LIMIT      seconds that one test binary may run before it counts as hung (default 300)
 # MUTANTS_UNPATCHED  skip: do not first run the tests on the tree as it is
 #
@@ -18,7 +18,8 @@ trap 'rm -rf "$work"' EXIT
 tree=$work/tree
 mkdir "$tree"
 commit=$(git rev-parse HEAD)
-git archive "$commit" | tar -x -C "$tree"
+# Files as new as can be: cargo would take what an earlier run built of a mutant for theirs.
+git archive "$commit" | tar -x -m -C "$tree"
 export CARGO_TARGET_DIR=${MUTANTS_TARGET:-$work/target}
 # git apply would leave a file alone that belongs to a repository around this one.
 export GIT_CEILING_DIRECTORIES=$work
@@ -79,7 +80,7 @@ failed_test() { sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log" | head -n 1; 
 # A property test that fails keeps its seed: it must not find the next defect too.
 forget_seeds() {
     find "$tree/crates" -name proptest-regressions -prune -exec rm -rf {} +
-    git archive "$commit" -- ':(glob)**/proptest-regressions/**' | tar -x -C "$tree"
+    git archive "$commit" -- ':(glob)**/proptest-regressions/**' | tar -x -m -C "$tree"
 }
 
 # What cargo test says of a test that hangs.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::child::Child;
-use crate::measure::Reading;
+use crate::measure::{Reading, socket_drops};
 use crate::protocol::{Command, Event, Metrics, Order, Peer, Task, Workload};
 
 /// How long a child may take beyond what it was asked to do.
@@ -22,6 +22,8 @@ pub(crate) struct Mark {
     pub(crate) server: Reading,
     /// Of nothing where there is no relay.
     pub(crate) relay: Reading,
+    /// See [`socket_drops`].
+    pub(crate) drops: f64,
 }
 
 /// What runs as a child.
@@ -93,6 +95,7 @@ pub(crate) fn measure(peer: Peer, task: &Task, programs: &Programs) -> Result<Me
                         Some(relay) => read(relay, deadline)?,
                         None => Reading::default(),
                     },
+                    drops: socket_drops(),
                 });
                 client.tell(&Command::Go);
             }
@@ -144,6 +147,7 @@ fn figures(task: &Task, mut metrics: Metrics, marks: &[Mark]) -> Metrics {
         let server = end.server.cpu_since(&start.server);
         add("cpu_client_s", client);
         add("cpu_server_s", server);
+        add("socket_drops", end.drops - start.drops);
         let wire =
             end.relay.wire_up - start.relay.wire_up + end.relay.wire_down - start.relay.wire_down;
         if task.workload.is_lossy() {

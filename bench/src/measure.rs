@@ -52,6 +52,20 @@ fn resident() -> f64 {
     number.and_then(|n| n.parse().ok()).unwrap_or(f64::NAN)
 }
 
+/// Datagrams that found no room in a socket's receive buffer, of all processes of this machine since it started.
+pub(crate) fn socket_drops() -> f64 {
+    let text = fs::read_to_string("/proc/net/snmp").unwrap_or_default();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
+        return f64::NAN;
+    };
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    pairs
+        .find(|&(name, _)| name == "RcvbufErrors")
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(f64::NAN)
+}
+
 /// The value below which `fraction` of the sorted values are; NaN for none.
 pub(crate) fn percentile(sorted: &[f64], fraction: f64) -> f64 {
     if sorted.is_empty() {

@@ -114,6 +114,7 @@ fn columns(task: &Task) -> Vec<Column> {
             ("cpu_s_gib", "CPU-s per GiB"),
             ("cpu_client_s_gib", "sender"),
             ("cpu_server_s_gib", "receiver"),
+            ("socket_drops", "lost in sockets"),
         ],
         Workload::PingPong => &[
             ("p50_us", "p50 us"),
@@ -125,6 +126,7 @@ fn columns(task: &Task) -> Vec<Column> {
             ("mib_s", "MiB/s"),
             ("wire_per_payload", "wire bytes per payload byte"),
             ("cpu_s_gib", "CPU-s per GiB"),
+            ("socket_drops", "lost in sockets"),
         ],
         Workload::LossyMessages => &[
             ("p50_us", "p50 us"),

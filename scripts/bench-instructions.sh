@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Instructions per segment of the engine alone, beside C: the same however busy the machine is. Needs valgrind.
+#
+#   scripts/bench-instructions.sh [window...]     default 128 1024 8192; about three minutes
+#
+# Each figure is the difference between a long and a short run, so that starting up and warming up do not count, less
+# that of the same drive without an engine (bench/engine/src/floor.rs). Copies count as valgrind's machine does them.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if [ "$#" -eq 0 ]; then set -- 128 1024 8192; fi
+(cd bench && cargo build --release --workspace --quiet)
+bin=${CARGO_TARGET_DIR:-$PWD/bench/target}/release/kcp-bench-engine
+files=$(mktemp -d)
+trap 'rm -rf "$files"' EXIT
+
+# Instructions and segments of one run.
+count() {
+    local subject=$1 flush=$2 loss=$3 window=$4 segments=$5
+    valgrind --tool=callgrind --callgrind-out-file="$files/out" "$bin" row --subject "$subject" --flush "$flush" \
+        --loss "$loss" --window "$window" --segments "$segments" --budget 3600 >"$files/row" 2>"$files/log"
+    printf '%s %s\n' "$(sed -n 's/.*Collected : //p' "$files/log")" \
+        "$(sed -n 's/.*"segments":\([0-9]*\).*/\1/p' "$files/row")"
+}
+
+# Gross instructions per segment.
+gross() {
+    local few many
+    few=$(count "$@" 20000)
+    many=$(count "$@" 60000)
+    awk -v few="$few" -v many="$many" 'BEGIN {
+        split(few, a, " "); split(many, b, " ")
+        printf "%d", (b[1] - a[1]) / (b[2] - a[2])
+    }'
+}
+
+printf '| flush | loss %% | window | ours | C | floor of ours | floor of C |\n|---|---|---|---|---|---|---|\n'
+for flush in ticks packet; do
+    for loss in 0 5; do
+        for window in "$@"; do
+            floor_ours=$(gross floor-ours "$flush" 0 "$window")
+            floor_c=$(gross floor-c "$flush" 0 "$window")
+            ours=$(($(gross ours "$flush" "$loss" "$window") - floor_ours))
+            # C walks its window at each flush: hours, not minutes.
+            c='-'
+            if [ "$flush" = ticks ] || [ "$window" -le 1024 ]; then
+                c=$(($(gross c "$flush" "$loss" "$window") - floor_c))
+            fi
+            printf '| %s | %s | %s | %s | %s | %s | %s |\n' \
+                "$flush" "$loss" "$window" "$ours" "$c" "$floor_ours" "$floor_c"
+        done
+    done
+done

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/bench-suite.sh
 . scripts/bench-suite.sh
 
-begin quick 1080 "${1:-bench/results/quick}"
+begin quick 1040 "${1:-bench/results/quick}"
 streams=ours,tcp,tokio_kcp,kcp-tokio
 datagrams=ours,tokio_kcp,kcp-tokio
 

@@ -2,7 +2,7 @@
 //!
 //! A *row* is a workload with its settings and a peer. The parent (`run`) starts two processes for it, and a third
 //! where a bad link is part of the row: this program itself as `role server`, `role client` and `role relay`. They
-//! speak JSON lines over their standard streams ([`protocol`]). The client does the workload and says when it begins
+//! speak JSON lines over their standard streams (`protocol`). The client does the workload and says when it begins
 //! and ends; at those moments each process reads its own CPU time and memory. A child that takes too long is killed
 //! and fails its row only.
 //!

@@ -118,7 +118,7 @@ async fn main() -> Result<(), Failure> {
         });
     }
 
-    let mut memory = Memory::new(start, end);
+    let mut memory = Memory::new(start);
     let mut sample = tokio::time::interval(Duration::from_secs(10));
     loop {
         tokio::select! {
@@ -303,11 +303,11 @@ struct Memory {
 }
 
 impl Memory {
-    /// The first sixth is for caches and pools to fill.
-    fn new(start: Instant, end: Instant) -> Self {
+    /// The first minutes are for caches and pools to fill, and for the first silent sessions to end.
+    fn new(start: Instant) -> Self {
         Self {
             start,
-            settled: start + (end - start) / 6,
+            settled: start + SETTLING,
             samples: Vec::new(),
             minutes: Vec::new(),
         }
@@ -347,10 +347,14 @@ impl Memory {
             .map(|(&minutes, &(_, kib))| (minutes, kib))
             .collect();
         let per_session = slope(&self.samples) * 1_024.0;
-        println!(
-            "memory after the first sixth: {:+.1} KiB a minute, {per_session:+.1} bytes a session",
-            slope(&by_time),
-        );
+        if self.samples.is_empty() {
+            println!("too short to say anything about memory");
+        } else {
+            println!(
+                "memory after {SETTLING:?}: {:+.1} KiB a minute, {per_session:+.1} bytes a session",
+                slope(&by_time),
+            );
+        }
         if per_session > LEAK {
             return Err("memory grows with the sessions served".into());
         }
@@ -358,6 +362,8 @@ impl Memory {
     }
 }
 
+/// Before this, memory says nothing.
+const SETTLING: Duration = Duration::from_secs(300);
 /// Bytes per session served that would be a leak.
 const LEAK: f64 = 256.0;
 

@@ -153,7 +153,10 @@ impl Session {
             self.discard_input();
         }
         self.observe(now);
-        let fate = match self.engine.fault() {
+        // After the last byte both ways nothing can go wrong any more; a late RST must not keep a slow
+        // reader from what has arrived.
+        let over = both_finished(self.engine.fin_state());
+        let fate = match self.engine.fault().filter(|_| !over) {
             Some(fault) => Fate::Ended(reason_of(fault)),
             None => self.life.judge(now, times, &mut self.engine),
         };

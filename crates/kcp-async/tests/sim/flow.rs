@@ -286,7 +286,13 @@ impl Side {
             sleep(Duration::from_millis(200)).await;
         }
         let reason = stream.close_reason();
-        assert_eq!(reason, Some(ConnectionError::Closed), "{}", self.name);
+        let stats = stream.stats();
+        assert_eq!(
+            reason,
+            Some(ConnectionError::Closed),
+            "{}: {stats:?}",
+            self.name
+        );
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Stock {
 }
 
 impl Stock {
-    /// Lives for ever. Says when it has sent and received everything.
+    /// Says when it has sent and received everything, and goes on for half a day.
     pub(crate) async fn run(self, done: oneshot::Sender<()>) {
         let epoch = tokio::time::Instant::now();
         let mut done = Some(done);
@@ -47,6 +47,7 @@ impl Stock {
             received: 0,
         };
         let mut turns = 0;
+        let mut leaves = None;
         loop {
             turns += 1;
             assert!(
@@ -67,7 +68,11 @@ impl Stock {
             // Its last segment may stay unacknowledged for ever: the ACK is lost, and a peer of ours that
             // is done with a stock peer goes silent (protocol.md 12.7).
             if all && let Some(done) = done.take() {
+                leaves = Some(tokio::time::Instant::now() + HALF_A_DAY);
                 let _ = done.send(());
+            }
+            if leaves.is_some_and(|leaves| leaves <= tokio::time::Instant::now()) {
+                return;
             }
             let next = talk.engine.poll_timeout();
             let heartbeat = tokio::time::Instant::now() + HEARTBEAT;
@@ -173,3 +178,5 @@ const TURNS: u64 = 500_000;
 /// Segments queued at which it waits.
 const WRITES_BELOW: usize = 256;
 const FAR: Instant = Instant::from_micros(365 * 86_400 * 1_000_000);
+/// After which the program is ended. Our side gives up, or is done, long before.
+const HALF_A_DAY: Duration = Duration::from_secs(43_200);

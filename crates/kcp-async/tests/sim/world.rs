@@ -343,19 +343,13 @@ impl World {
 
     /// Every session, embryo and farewell goes away by itself.
     async fn all_is_forgotten(&self) {
-        let deadline = Instant::now() + DAY;
+        // A stock peer may go on for half a day, and what it sent last is waited for a day.
+        let deadline = Instant::now() + 2 * DAY;
         let endpoints = self.endpoints.lock().unwrap().clone();
         for (addr, endpoint) in endpoints {
             loop {
                 let stats = endpoint.stats();
-                // A stock peer whose last segment stays unacknowledged sends it for ever: each time a
-                // guess, which nobody is shown, and which goes away again.
-                let guesses = match self.plan.class {
-                    Class::Stock => stats.embryos,
-                    _ => 0,
-                };
-                let sessions = stats.sessions - guesses;
-                if sessions + stats.embryos - guesses + stats.waiting + stats.time_wait == 0 {
+                if stats.sessions + stats.embryos + stats.waiting + stats.time_wait == 0 {
                     break;
                 }
                 assert!(Instant::now() < deadline, "{addr} keeps {stats:?}");

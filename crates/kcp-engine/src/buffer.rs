@@ -81,14 +81,13 @@ impl BufferPool {
         Vec::with_capacity(POOL_CLASS_BYTES[index])
     }
 
-    /// Takes a buffer back. Its contents are forgotten.
+    /// Takes a buffer back, if it is of a class; any other is freed. Its contents are forgotten.
     pub fn give(&self, mut buffer: Vec<u8>) {
-        // A buffer that grew or came from elsewhere serves the largest class that it can fill.
-        let class = POOL_CLASS_BYTES
-            .iter()
-            .rposition(|&bytes| buffer.capacity() >= bytes)
-            .filter(|&index| index < 3 || buffer.capacity() <= 2 * POOL_CLASS_BYTES[3]);
-        let Some(index) = class else { return };
+        // Only what `take` may have handed out: buffers of other origin would pile up here.
+        let capacity = buffer.capacity();
+        let Some(index) = POOL_CLASS_BYTES.iter().position(|&bytes| bytes == capacity) else {
+            return;
+        };
         buffer.clear();
         let class = &self.classes[index];
         let refused = match &class.idle {

@@ -62,6 +62,7 @@ mod pacing;
 mod payload;
 mod probe;
 mod proof;
+mod ready;
 mod recv;
 mod rtt;
 mod segment;

@@ -1,16 +1,16 @@
 //! The receiving half: reordering, fragments, and the window that is advertised
 //! (`docs/protocol.md` 4).
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::buffer::{BufferPool, POOL_CLASS_BYTES};
 use crate::config::IKCP_WND_RCV;
 use crate::error::RecvError;
+use crate::ready::ReadyQueue;
 use crate::seq::Sn;
 
-/// One segment that arrived.
+/// One segment that arrived out of order.
 #[derive(Debug)]
 struct Arrived {
     bytes: Vec<u8>,
@@ -43,14 +43,12 @@ pub(crate) struct Receiver {
     /// Ring indexed by sn, a power of two long (C: `rcv_buf`).
     reorder: Vec<Option<Arrived>>,
     reordered: usize,
-    /// C: `rcv_queue`.
-    ready: VecDeque<Arrived>,
-    /// Bytes of the first ready segment that a short read has already taken.
-    head_taken: usize,
-    /// Payload held, and the memory that it takes.
-    held_bytes: usize,
-    held_capacity: usize,
-    /// Most memory held before segments out of order are refused; in order, twice that.
+    ready: ReadyQueue,
+    /// Payload in `reorder`, and the memory that it takes.
+    reordered_bytes: usize,
+    reordered_capacity: usize,
+    /// Most bytes held before segments out of order are refused; in order, twice that. Memory out of
+    /// order counts whole, because it may be mostly empty; ready blocks are full but for two.
     limit_bytes: usize,
     /// The peer has not proven itself: it gets no more memory than it sends.
     is_stranger: bool,
@@ -63,21 +61,15 @@ pub(crate) struct Receiver {
 const FIRST_SLOTS: usize = 8;
 
 impl Receiver {
-    pub(crate) const fn new(
-        first: Sn,
-        window: u32,
-        limit_bytes: usize,
-        pool: Arc<BufferPool>,
-    ) -> Self {
+    pub(crate) fn new(first: Sn, window: u32, limit_bytes: usize, pool: Arc<BufferPool>) -> Self {
         Self {
             next: first,
             window,
             reorder: Vec::new(),
             reordered: 0,
-            ready: VecDeque::new(),
-            head_taken: 0,
-            held_bytes: 0,
-            held_capacity: 0,
+            ready: ReadyQueue::new(Arc::clone(&pool)),
+            reordered_bytes: 0,
+            reordered_capacity: 0,
             limit_bytes,
             is_stranger: false,
             finished: false,
@@ -120,7 +112,7 @@ impl Receiver {
 
     /// Bytes held for the application, in order or not.
     pub(crate) const fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.ready.unread() + self.reordered_bytes
     }
 
     /// Whether the peer's FIN has been reached in order.
@@ -161,14 +153,17 @@ impl Receiver {
         if !self.has_room(ahead == 0, payload.len()) {
             return Arrival::NoRoom;
         }
-        let bytes = self.keep(payload);
-        let arrived = Arrived { bytes, frg, fin };
         if ahead == 0 && !self.is_full() {
-            self.deliver(arrived);
+            self.next = self.next.next();
+            match fin {
+                true => self.finish(),
+                false => self.ready.push(payload, frg, self.is_stranger),
+            }
         } else {
             self.make_room(ahead + 1);
             let index = self.index(sn);
-            self.reorder[index] = Some(arrived);
+            let bytes = self.keep(payload);
+            self.reorder[index] = Some(Arrived { bytes, frg, fin });
             self.reordered += 1;
         }
         self.deliver_reordered();
@@ -188,7 +183,8 @@ impl Receiver {
                 None => true,
                 Some(head) => self.ready.len() <= usize::from(head.frg),
             };
-        completes || self.held_capacity.saturating_add(len) <= limit
+        let held = self.ready.unread() + self.reordered_capacity;
+        completes || held.saturating_add(len) <= limit
     }
 
     /// A copy of the payload. A pooled buffer several times its size would only waste memory.
@@ -207,35 +203,20 @@ impl Receiver {
             _ => self.pool.take(len),
         };
         bytes.extend_from_slice(payload);
-        self.held_bytes += len;
-        self.held_capacity += bytes.capacity();
+        self.reordered_bytes += len;
+        self.reordered_capacity += bytes.capacity();
         bytes
     }
 
     /// Size of the next message if all of it is here (protocol.md 4.3).
     pub(crate) fn peek_size(&self) -> Option<usize> {
-        let head = self.ready.front()?;
-        if head.frg == 0 {
-            return Some(head.bytes.len() - self.head_taken);
-        }
-        if self.ready.len() < usize::from(head.frg) + 1 {
-            return None;
-        }
-        let whole: usize = self.message().map(|part| part.bytes.len()).sum();
-        Some(whole - self.head_taken)
+        self.ready.message_size()
     }
 
     /// Copies the next message out, leaving it in place (C: `ikcp_recv` with a negative length).
     pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let size = self.message_size(buffer.len())?;
-        let mut at = 0;
-        let mut skip = self.head_taken;
-        for part in self.message() {
-            let bytes = &part.bytes[skip..];
-            buffer[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-            skip = 0;
-        }
+        self.ready.copy_front(&mut buffer[..size]);
         // C moves segments up even when it only looks.
         self.deliver_reordered();
         Ok(size)
@@ -244,17 +225,7 @@ impl Receiver {
     /// Takes the next message; protocol.md 4.4.
     pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let size = self.message_size(buffer.len())?;
-        let mut at = 0;
-        while let Some(part) = self.ready.pop_front() {
-            let bytes = &part.bytes[self.head_taken..];
-            buffer[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-            let last = part.frg == 0;
-            self.drop_head(part);
-            if last {
-                break;
-            }
-        }
+        self.ready.take_message(&mut buffer[..size]);
         self.deliver_reordered();
         Ok(size)
     }
@@ -262,22 +233,9 @@ impl Receiver {
     /// Takes bytes across messages and fragments; what a short read leaves stays.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let mut at = 0;
-        while at < buffer.len() {
-            let Some(head) = self.ready.front() else {
-                break;
-            };
-            let bytes = &head.bytes[self.head_taken..];
-            let n = bytes.len().min(buffer.len() - at);
-            buffer[at..at + n].copy_from_slice(&bytes[..n]);
-            at += n;
-            if n < bytes.len() {
-                self.head_taken += n;
-                break;
-            }
-            if let Some(head) = self.ready.pop_front() {
-                self.drop_head(head);
-                self.deliver_reordered();
-            }
+        while at < buffer.len() && !self.ready.is_empty() {
+            at += self.ready.take_bytes(&mut buffer[at..]);
+            self.deliver_reordered();
         }
         if at > 0 || buffer.is_empty() {
             return Ok(at);
@@ -315,43 +273,15 @@ impl Receiver {
         Ok(needed)
     }
 
-    /// The segments of the next message: up to the first with frg 0, or all there is.
-    fn message(&self) -> impl Iterator<Item = &Arrived> {
-        let mut over = false;
-        self.ready.iter().take_while(move |part| {
-            let take = !over;
-            over |= part.frg == 0;
-            take
-        })
-    }
-
-    fn drop_head(&mut self, part: Arrived) {
-        self.held_bytes -= part.bytes.len();
-        self.held_capacity -= part.bytes.capacity();
-        self.head_taken = 0;
-        if part.bytes.capacity() > 0 {
-            self.pool.give(part.bytes);
-        }
-    }
-
-    fn deliver(&mut self, arrived: Arrived) {
-        self.next = self.next.next();
-        if arrived.fin {
-            self.finish();
-        } else {
-            self.ready.push_back(arrived);
-        }
-    }
-
     /// What lies behind a FIN belongs to nobody.
     fn finish(&mut self) {
         self.finished = true;
         for part in core::mem::take(&mut self.reorder).into_iter().flatten() {
-            self.held_bytes -= part.bytes.len();
-            self.held_capacity -= part.bytes.capacity();
             self.pool.give(part.bytes);
         }
         self.reordered = 0;
+        self.reordered_bytes = 0;
+        self.reordered_capacity = 0;
     }
 
     fn deliver_reordered(&mut self) {
@@ -361,7 +291,13 @@ impl Receiver {
                 break;
             };
             self.reordered -= 1;
-            self.deliver(arrived);
+            self.reordered_bytes -= arrived.bytes.len();
+            self.reordered_capacity -= arrived.bytes.capacity();
+            self.next = self.next.next();
+            match arrived.fin {
+                true => self.finish(),
+                false => self.ready.push_buffer(arrived.bytes, arrived.frg),
+            }
         }
     }
 
@@ -388,13 +324,10 @@ impl Receiver {
 }
 
 impl Drop for Receiver {
-    /// Gives the buffers of unread segments back to the pool.
+    /// Gives the buffers of segments out of order back to the pool.
     fn drop(&mut self) {
-        let reordered = self.reorder.drain(..).flatten();
-        for part in self.ready.drain(..).chain(reordered) {
-            if part.bytes.capacity() > 0 {
-                self.pool.give(part.bytes);
-            }
+        for part in self.reorder.drain(..).flatten() {
+            self.pool.give(part.bytes);
         }
     }
 }

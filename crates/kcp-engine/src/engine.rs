@@ -139,6 +139,8 @@ pub struct KcpEngine {
     last_new_push: Option<Instant>,
     /// What the last flush decided to send and nobody has fetched yet, in order.
     outbox: VecDeque<Outgoing>,
+    /// Something in the outbox may have been acknowledged since it was put there.
+    outbox_is_stale: bool,
     /// Segments due again, in order; what is left after a flush was held back by the pacer.
     due: VecDeque<Sn>,
     counters: EngineStats,
@@ -208,6 +210,7 @@ impl KcpEngine {
             last_heard: None,
             last_new_push: None,
             outbox: VecDeque::new(),
+            outbox_is_stale: false,
             due: VecDeque::new(),
             counters: EngineStats::default(),
             timeouts: 0,

@@ -43,6 +43,13 @@ impl InFlight {
     }
 }
 
+/// The payload of a segment that has been acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Freed {
+    pub(crate) payload: PayloadRef,
+    pub(crate) len: usize,
+}
+
 /// The records of `una..nxt`, in a ring that doubles as the window fills it.
 ///
 /// Invariants: `una` is outstanding or equals `nxt`; the ring is at least `nxt - una` long, so two
@@ -144,18 +151,23 @@ impl InFlightRing {
         (record.sn == sn && record.xmit > 0).then_some(record)
     }
 
-    /// Marks `sn` acknowledged. The caller releases the payload of the returned record.
-    pub(crate) fn acknowledge(&mut self, sn: Sn) -> Option<InFlight> {
+    /// Marks `sn` acknowledged. The caller releases the payload.
+    pub(crate) fn acknowledge(&mut self, sn: Sn) -> Option<Freed> {
         let record = self.get_mut(sn)?;
         record.outstanding = false;
-        let copy = *record;
+        let freed = Freed {
+            payload: record.payload,
+            len: record.len as usize,
+        };
         self.outstanding -= 1;
-        self.skip_acknowledged();
-        Some(copy)
+        if sn == self.una {
+            self.skip_acknowledged();
+        }
+        Some(freed)
     }
 
     /// Takes the oldest record if it lies before `una` (C: one step of `ikcp_parse_una`).
-    pub(crate) fn acknowledge_before(&mut self, una: Sn) -> Option<InFlight> {
+    pub(crate) fn acknowledge_before(&mut self, una: Sn) -> Option<Freed> {
         if self.una == self.nxt || una.distance_from(self.una) <= 0 {
             return None;
         }

@@ -1,18 +1,15 @@
-//! Payload bytes waiting to be sent or acknowledged, laid out so that a train of segments is one
-//! run of memory.
+//! Payload bytes waiting to be sent or acknowledged.
 //!
-//! A slot is 24 bytes of headroom for the header and the payload behind it. Slots are appended to
-//! pooled blocks; full segments written in a row therefore lie `mtu` bytes apart. A block goes back
-//! to the pool when its last slot is released.
+//! Slots are appended to pooled blocks, so that the segments of a train lie side by side. A block goes
+//! back to the pool when its last slot is released.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::buffer::{BufferPool, POOL_CLASS_BYTES};
-use crate::segment::IKCP_OVERHEAD;
 
-/// Where a slot begins: its headroom.
+/// Where a slot begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PayloadRef {
     block: u32,
@@ -26,8 +23,7 @@ impl PayloadRef {
         offset: u32::MAX,
     };
 
-    /// The same slot without its first `bytes` of payload; the headroom moves along over bytes that
-    /// are no longer part of it.
+    /// The same slot without its first `bytes`.
     pub(crate) const fn skip(self, bytes: usize) -> Self {
         Self {
             block: self.block,
@@ -73,7 +69,7 @@ impl PayloadStore {
     /// Copies `payload` into a new slot. `more` is how many bytes the same write will still bring:
     /// a hint for the size of a new block.
     pub(crate) fn insert(&mut self, payload: &[u8], more: usize) -> PayloadRef {
-        let need = IKCP_OVERHEAD + payload.len();
+        let need = payload.len();
         let fits = self.blocks.back().is_some_and(|block| room(block) >= need);
         if !fits {
             self.add_block(need, more);
@@ -85,7 +81,6 @@ impl PayloadStore {
             .back_mut()
             .expect("a block with room was just made sure of");
         let offset = last.bytes.len() as u32;
-        last.bytes.extend_from_slice(&[0; IKCP_OVERHEAD]);
         last.bytes.extend_from_slice(payload);
         last.live += 1;
         PayloadRef { block, offset }
@@ -100,7 +95,7 @@ impl PayloadStore {
 
     /// Appends to the slot `at`, which holds `len` bytes and was the last one inserted. It may move.
     pub(crate) fn extend(&mut self, at: PayloadRef, len: usize, bytes: &[u8]) -> PayloadRef {
-        let end = at.offset as usize + IKCP_OVERHEAD + len;
+        let end = at.offset as usize + len;
         let in_place = at.block == self.first.wrapping_add(self.blocks.len() as u32 - 1)
             && self
                 .blocks
@@ -127,15 +122,8 @@ impl PayloadStore {
 
     /// The payload of a slot.
     pub(crate) fn payload(&self, at: PayloadRef, len: usize) -> &[u8] {
-        let start = at.offset as usize + IKCP_OVERHEAD;
-        &self.blocks[self.position(at)].bytes[start..start + len]
-    }
-
-    /// Headroom and payload of a slot in one piece, for the header to be written in front.
-    pub(crate) fn slot_mut(&mut self, at: PayloadRef, len: usize) -> &mut [u8] {
-        let position = self.position(at);
         let start = at.offset as usize;
-        &mut self.blocks[position].bytes[start..start + IKCP_OVERHEAD + len]
+        &self.blocks[self.position(at)].bytes[start..start + len]
     }
 
     /// Lets go of a slot of `len` bytes.
@@ -162,8 +150,7 @@ impl PayloadStore {
 
     /// A sender with a backlog gets large blocks, a sender of single messages small ones.
     fn add_block(&mut self, need: usize, more: usize) {
-        let segments = more.div_ceil(1_000);
-        let want = (need + more + segments * IKCP_OVERHEAD).max(self.live_bytes);
+        let want = (need + more).max(self.live_bytes);
         let size = want.min(POOL_CLASS_BYTES[3]).max(need);
         let bytes = self.pool.take(size);
         self.blocks.push_back(Block { bytes, live: 0 });
@@ -196,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn full_segments_lie_an_mtu_apart() {
+    fn full_segments_lie_side_by_side() {
         let (mut store, _pool) = store();
         let refs: Vec<_> = (0..46)
             .map(|i| store.insert(&[i; 1_376], (45 - i as usize) * 1_376))
             .collect();
         for (i, pair) in refs.windows(2).enumerate() {
             assert_eq!(pair[0].block, pair[1].block, "slot {i}");
-            assert_eq!(pair[1].offset - pair[0].offset, 1_400);
+            assert_eq!(pair[1].offset - pair[0].offset, 1_376);
         }
         assert_eq!(store.payload(refs[7], 1_376), [7; 1_376]);
     }
@@ -255,8 +242,5 @@ mod tests {
         let at = store.insert(b"hello world", 0);
         let rest = at.skip(6);
         assert_eq!(store.payload(rest, 5), b"world");
-        let slot = store.slot_mut(rest, 5);
-        slot[..IKCP_OVERHEAD].fill(0xff);
-        assert_eq!(&slot[IKCP_OVERHEAD..], b"world");
     }
 }

@@ -141,13 +141,6 @@ impl KcpHeader {
         bytes[field::LEN].copy_from_slice(&self.len.to_le_bytes());
     }
 
-    /// Writes the header into the first 24 bytes of a slot that is known to have them.
-    pub(crate) fn emit_front(&self, slot: &mut [u8]) {
-        if let Some(front) = slot.first_chunk_mut() {
-            self.emit(front);
-        }
-    }
-
     /// The header as bytes.
     pub fn to_bytes(&self) -> [u8; IKCP_OVERHEAD] {
         let mut bytes = [0; IKCP_OVERHEAD];

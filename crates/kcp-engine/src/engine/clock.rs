@@ -11,6 +11,8 @@ const RESYNC_MS: u64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Clock {
     now: Instant,
+    /// The same in milliseconds.
+    millis: Millis,
     ts_offset: u32,
     /// C: `updated`. Nothing is sent before the first update.
     started: bool,
@@ -22,6 +24,7 @@ impl Clock {
     pub(super) const fn new(ts_offset: u32) -> Self {
         Self {
             now: Instant::ZERO,
+            millis: Millis::of(Instant::ZERO),
             ts_offset,
             started: false,
             next_tick: Millis::of(Instant::ZERO),
@@ -29,8 +32,12 @@ impl Clock {
     }
 
     /// Time never goes back.
+    #[inline]
     pub(super) fn observe(&mut self, now: Instant) {
-        self.now = self.now.max(now);
+        if now > self.now {
+            self.now = now;
+            self.millis = Millis::of(now);
+        }
     }
 
     pub(super) const fn now(&self) -> Instant {
@@ -38,7 +45,7 @@ impl Clock {
     }
 
     pub(super) const fn millis(&self) -> Millis {
-        Millis::of(self.now)
+        self.millis
     }
 
     /// What goes into headers: wrapping milliseconds plus the session's offset.

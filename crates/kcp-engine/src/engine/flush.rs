@@ -369,7 +369,11 @@ impl KcpEngine {
         self.counters.segments_sent += 1;
         // protocol.md 7.7: told, not acted on.
         self.counters.dead_link |= record.xmit >= self.config.dead_link_transmissions();
-        self.outbox.push_back(Outgoing::Data { sn: record.sn });
+        self.outbox.push_back(Outgoing::Data {
+            sn: record.sn,
+            len: record.len,
+            fin: record.fin,
+        });
     }
 
     /// protocol.md 8.2

@@ -2,7 +2,7 @@
 
 use super::KcpEngine;
 use crate::error::{Fault, InputError};
-use crate::in_flight::InFlight;
+use crate::in_flight::Freed;
 use crate::recv::Arrival;
 use crate::segment::{Command, IKCP_OVERHEAD, KcpHeader, KcpSegment, split_payload};
 use crate::seq::{Sn, WireTs};
@@ -15,17 +15,22 @@ const OLDEST_DUPLICATE: i32 = 65_536;
 /// duplicates.
 const ACK_LIST_SPARE: usize = 128;
 
-/// The latest of a datagram's ACKs by the conserve rule (protocol.md 5.3).
+/// What a walk over a datagram leaves for its end.
 #[derive(Default)]
-struct LatestAck(Option<(Sn, WireTs)>);
+struct Walk {
+    /// Some segment passed the checks.
+    heard: bool,
+    /// The latest ACK by the conserve rule (protocol.md 5.3).
+    latest: Option<(Sn, WireTs)>,
+}
 
-impl LatestAck {
-    fn add(&mut self, sn: Sn, ts: WireTs) {
+impl Walk {
+    fn add_ack(&mut self, sn: Sn, ts: WireTs) {
         let newer = self
-            .0
+            .latest
             .is_none_or(|(max, at)| sn.distance_from(max) > 0 && ts.distance_from(at) > 0);
         if newer {
-            self.0 = Some((sn, ts));
+            self.latest = Some((sn, ts));
         }
     }
 }
@@ -34,10 +39,17 @@ impl LatestAck {
 enum Verdict {
     /// Process it as C would.
     Believe,
-    /// Process it; an ACK of this transmission.
-    Acknowledges(InFlight),
+    /// Process it; an ACK of a transmission that we remember.
+    Acknowledges(Echoed),
     /// Nothing of it is used.
     Ignore,
+}
+
+/// The transmission whose time stamp an ACK echoes.
+#[derive(Clone, Copy)]
+struct Echoed {
+    /// When it was, if it was the last one: of earlier ones only the wire time is known.
+    sent: Option<Instant>,
 }
 
 impl KcpEngine {
@@ -52,10 +64,14 @@ impl KcpEngine {
         self.counters.bytes_received += datagram.len() as u64;
         let una_before = self.in_flight.una();
         let window_before = self.remote_window;
-        let mut latest = LatestAck::default();
-        let result = self.input_segments(datagram, &mut latest);
+        let mut walk = Walk::default();
+        let result = self.input_segments(datagram, &mut walk);
+        if walk.heard {
+            self.last_heard = Some(self.clock.now());
+            self.liveness.on_heard();
+        }
         match result {
-            Ok(()) => self.end_datagram(una_before, &latest),
+            Ok(()) => self.end_datagram(una_before, walk.latest),
             Err(error) => self.count_error(error),
         }
         let opened = self.in_flight.una() != una_before || self.remote_window > window_before;
@@ -63,11 +79,7 @@ impl KcpEngine {
         result
     }
 
-    fn input_segments(
-        &mut self,
-        datagram: &[u8],
-        latest: &mut LatestAck,
-    ) -> Result<(), InputError> {
+    fn input_segments(&mut self, datagram: &[u8], walk: &mut Walk) -> Result<(), InputError> {
         if datagram.len() < IKCP_OVERHEAD {
             return Err(InputError::TooShort);
         }
@@ -87,10 +99,11 @@ impl KcpEngine {
             match self.verdict(command, &segment) {
                 Verdict::Ignore => continue,
                 Verdict::Believe => self.apply(command, &segment, None),
-                Verdict::Acknowledges(record) => self.apply(command, &segment, Some(&record)),
+                Verdict::Acknowledges(echoed) => self.apply(command, &segment, Some(echoed)),
             }
+            walk.heard = true;
             if command == Command::Ack {
-                latest.add(header.sn, header.ts);
+                walk.add_ack(header.sn, header.ts);
             }
         }
         Ok(())
@@ -134,9 +147,10 @@ impl KcpEngine {
     fn ack_verdict(&mut self, header: &KcpHeader) -> Verdict {
         let remembered = self.in_flight.remembered(header.sn);
         if let Some(record) = remembered.filter(|record| record.was_sent_at(header.ts)) {
-            let record = *record;
+            let is_last = record.last_ts == header.ts;
+            let sent = is_last.then_some(record.last_sent);
             self.on_proof();
-            return Verdict::Acknowledges(record);
+            return Verdict::Acknowledges(Echoed { sent });
         }
         // An old number whose slot was used again can no longer be checked; its una can be.
         if header.sn.is_before(self.in_flight.una()) {
@@ -156,11 +170,8 @@ impl KcpEngine {
         self.receiver.set_stranger(false);
     }
 
-    fn apply(&mut self, command: Command, segment: &KcpSegment<'_>, acked: Option<&InFlight>) {
+    fn apply(&mut self, command: Command, segment: &KcpSegment<'_>, echoed: Option<Echoed>) {
         let header = &segment.header;
-        let now = self.clock.now();
-        self.last_heard = Some(now);
-        self.liveness.on_heard();
         if self.is_strict() {
             match command {
                 Command::Push | Command::Fin => {}
@@ -174,7 +185,7 @@ impl KcpEngine {
         self.apply_una(header.una);
         match command {
             Command::Push | Command::Fin => self.on_data(command == Command::Fin, segment),
-            Command::Ack => self.on_ack(header, acked),
+            Command::Ack => self.on_ack(header, echoed),
             // protocol.md 7.3
             Command::Wask => {
                 let echo = self.is_strict().then_some(header.ts);
@@ -190,28 +201,30 @@ impl KcpEngine {
         if self.is_strict() && !self.proof.is_proven() {
             return;
         }
-        while let Some(record) = self.in_flight.acknowledge_before(una) {
-            self.queue
-                .store
-                .release(record.payload, record.len as usize);
+        while let Some(freed) = self.in_flight.acknowledge_before(una) {
+            self.release(freed);
         }
         self.liveness.on_una(una);
     }
 
+    fn release(&mut self, freed: Freed) {
+        self.queue.store.release(freed.payload, freed.len);
+        self.outbox_is_stale |= !self.outbox.is_empty();
+    }
+
     /// protocol.md 5.2 and 6.1.
-    fn on_ack(&mut self, header: &KcpHeader, acked: Option<&InFlight>) {
+    fn on_ack(&mut self, header: &KcpHeader, echoed: Option<Echoed>) {
         let sample = self.clock.wire().distance_from(header.ts);
-        if sample >= 0 && (acked.is_some() || !self.is_strict()) {
+        if sample >= 0 && (echoed.is_some() || !self.is_strict()) {
             self.rtt.on_sample(sample, self.interval_ms());
         }
-        if let Some(record) = acked.filter(|record| record.last_ts == header.ts) {
-            let fine = self.clock.now().saturating_since(record.last_sent);
-            self.rtt.on_fine_sample(fine.as_micros() as u64);
+        if let Some(sent) = echoed.and_then(|echoed| echoed.sent) {
+            let now = self.clock.now().as_micros();
+            self.rtt
+                .on_fine_sample(now.saturating_sub(sent.as_micros()));
         }
-        if let Some(record) = self.in_flight.acknowledge(header.sn) {
-            self.queue
-                .store
-                .release(record.payload, record.len as usize);
+        if let Some(freed) = self.in_flight.acknowledge(header.sn) {
+            self.release(freed);
         }
     }
 
@@ -261,8 +274,8 @@ impl KcpEngine {
     }
 
     /// The end of a datagram that was read whole: fast-ack event, then window growth.
-    fn end_datagram(&mut self, una_before: Sn, latest: &LatestAck) {
-        if let Some((sn, ts)) = latest.0 {
+    fn end_datagram(&mut self, una_before: Sn, latest: Option<(Sn, WireTs)>) {
+        if let Some((sn, ts)) = latest {
             let trusted = self.is_strict();
             self.fast.on_acks(sn, ts, trusted, &mut self.in_flight);
         }

@@ -17,7 +17,20 @@ pub(super) enum Outgoing {
     Ack { sn: Sn, ts: WireTs },
     Ask { sn: Sn, ts: WireTs },
     Tell { sn: Sn, ts: WireTs, echoes: bool },
-    Data { sn: Sn },
+    Data { sn: Sn, len: u32, fin: bool },
+}
+
+impl Outgoing {
+    const fn size(self) -> usize {
+        match self {
+            Self::Data { len, .. } => IKCP_OVERHEAD + len as usize,
+            _ => IKCP_OVERHEAD,
+        }
+    }
+
+    const fn is_fin(self) -> bool {
+        matches!(self, Self::Data { fin: true, .. })
+    }
 }
 
 /// A train of datagrams appended by [`KcpEngine::poll_transmit`].
@@ -57,12 +70,14 @@ impl KcpEngine {
             self.flush_as_asked();
         }
         let first = self.next_extent()?;
+        let template = self.header_template();
         let mut extent = first;
-        let mut len = 0;
-        for count in 1.. {
-            self.encode_datagram(extent, out);
+        let (mut len, mut datagrams) = (0, 0);
+        loop {
+            self.encode_datagram(extent, &template, out);
             len += extent.bytes;
-            if count >= max_datagrams || extent.bytes < first.bytes {
+            datagrams += 1;
+            if datagrams >= max_datagrams || extent.bytes < first.bytes {
                 break;
             }
             let Some(next) = self.next_extent() else {
@@ -73,6 +88,9 @@ impl KcpEngine {
             }
             extent = next;
         }
+        self.counters.datagrams_sent += datagrams as u64;
+        self.counters.bytes_sent += len as u64;
+        self.proof.on_sent(len);
         Some(Transmit {
             len,
             segment_size: first.bytes,
@@ -94,139 +112,88 @@ impl KcpEngine {
         }
     }
 
-    /// Drops what was decided and acknowledged meanwhile, up to the first entry to be sent.
+    /// Drops what was decided and acknowledged meanwhile.
     fn drop_acknowledged(&mut self) {
-        while let Some(&front) = self.outbox.front() {
-            if self.size_of(front).is_some() {
-                return;
-            }
-            self.outbox.pop_front();
+        if !core::mem::take(&mut self.outbox_is_stale) {
+            return;
         }
+        let in_flight = &self.in_flight;
+        self.outbox.retain(|entry| match entry {
+            Outgoing::Data { sn, .. } => in_flight.get(*sn).is_some(),
+            _ => true,
+        });
     }
 
     /// Where the next datagram ends.
-    fn next_extent(&mut self) -> Option<Extent> {
-        self.drop_acknowledged();
+    fn next_extent(&self) -> Option<Extent> {
+        let mtu = self.config.mtu_bytes();
         let mut extent = Extent {
             entries: 0,
             bytes: 0,
         };
         for &entry in &self.outbox {
-            let size = self.size_of(entry).unwrap_or(0);
-            if extent.bytes > 0 && extent.bytes + size > self.config.mtu_bytes() {
-                break;
-            }
+            let bytes = extent.bytes + entry.size();
             // protocol.md 12.2: whoever does not know a FIN loses nothing else with it.
-            let alone = self.is_fin(entry);
-            if alone && extent.bytes > 0 {
+            let alone = entry.is_fin();
+            if extent.entries > 0 && (bytes > mtu || alone) {
                 break;
             }
             extent.entries += 1;
-            extent.bytes += size;
-            if alone {
+            extent.bytes = bytes;
+            if alone || bytes + IKCP_OVERHEAD > mtu {
                 break;
             }
         }
-        (extent.bytes > 0).then_some(extent)
+        (extent.entries > 0).then_some(extent)
     }
 
-    fn size_of(&self, entry: Outgoing) -> Option<usize> {
-        match entry {
-            Outgoing::Data { sn } => self
-                .in_flight
-                .get(sn)
-                .map(|record| IKCP_OVERHEAD + record.len as usize),
-            _ => Some(IKCP_OVERHEAD),
-        }
-    }
-
-    fn is_fin(&self, entry: Outgoing) -> bool {
-        matches!(entry, Outgoing::Data { sn }
-            if self.in_flight.get(sn).is_some_and(|record| record.fin))
-    }
-
-    fn encode_datagram(&mut self, extent: Extent, out: &mut Vec<u8>) {
-        let template = self.header_template();
-        for _ in 0..extent.entries {
-            let Some(entry) = self.outbox.pop_front() else {
-                break;
-            };
-            match entry {
-                Outgoing::Data { sn } => self.encode_data(sn, template, out),
+    fn encode_datagram(&mut self, extent: Extent, template: &KcpHeader, out: &mut Vec<u8>) {
+        for entry in self.outbox.drain(..extent.entries) {
+            let (command, sn, ts, frg) = match entry {
+                Outgoing::Data { sn, .. } => {
+                    let Some(record) = self.in_flight.get(sn) else {
+                        continue;
+                    };
+                    let header = KcpHeader {
+                        cmd: match record.fin {
+                            true => Command::Fin.to_wire(),
+                            false => Command::Push.to_wire(),
+                        },
+                        frg: record.frg,
+                        ts: record.last_ts,
+                        sn,
+                        len: record.len,
+                        ..*template
+                    };
+                    out.extend_from_slice(&header.to_bytes());
+                    if record.len > 0 {
+                        let len = record.len as usize;
+                        out.extend_from_slice(self.queue.store.payload(record.payload, len));
+                    }
+                    continue;
+                }
                 Outgoing::Ack { sn, ts } => {
                     self.counters.acks_sent += 1;
-                    let cmd = Command::Ack.to_wire();
-                    out.extend_from_slice(
-                        &KcpHeader {
-                            cmd,
-                            sn,
-                            ts,
-                            ..template
-                        }
-                        .to_bytes(),
-                    );
+                    (Command::Ack, sn, ts, template.frg)
                 }
                 Outgoing::Ask { sn, ts } => {
                     self.counters.probes_sent += 1;
-                    let cmd = Command::Wask.to_wire();
-                    out.extend_from_slice(
-                        &KcpHeader {
-                            cmd,
-                            sn,
-                            ts,
-                            ..template
-                        }
-                        .to_bytes(),
-                    );
+                    (Command::Wask, sn, ts, template.frg)
                 }
                 Outgoing::Tell { sn, ts, echoes } => {
-                    let cmd = Command::Wins.to_wire();
                     let echo = if echoes { ECHO_MARK } else { 0 };
-                    out.extend_from_slice(
-                        &KcpHeader {
-                            cmd,
-                            frg: template.frg | echo,
-                            sn,
-                            ts,
-                            ..template
-                        }
-                        .to_bytes(),
-                    );
+                    (Command::Wins, sn, ts, template.frg | echo)
                 }
-            }
-        }
-        self.counters.datagrams_sent += 1;
-        self.counters.bytes_sent += extent.bytes as u64;
-        self.proof.on_sent(extent.bytes);
-    }
-
-    fn encode_data(&mut self, sn: Sn, template: KcpHeader, out: &mut Vec<u8>) {
-        let Some(record) = self.in_flight.get(sn) else {
-            return;
-        };
-        let command = if record.fin {
-            Command::Fin
-        } else {
-            Command::Push
-        };
-        let header = KcpHeader {
-            cmd: command.to_wire(),
-            frg: record.frg,
-            ts: record.last_ts,
-            sn,
-            len: record.len,
-            ..template
-        };
-        if record.fin {
+            };
+            let header = KcpHeader {
+                cmd: command.to_wire(),
+                frg,
+                ts,
+                sn,
+                ..*template
+            };
             out.extend_from_slice(&header.to_bytes());
-            return;
         }
-        let slot = self
-            .queue
-            .store
-            .slot_mut(record.payload, record.len as usize);
-        header.emit_front(slot);
-        out.extend_from_slice(slot);
     }
 
     /// Fields that all segments of a datagram share, and the mark (protocol.md 12.1).

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use kcp_engine::{ConfigError, KcpConfig};
 
+use crate::session::QueueLimit;
+
 /// Settings of an endpoint: the protocol's knobs, and the times, limits and socket sizes around it.
 ///
 /// Private fields, chained setters. A setter accepts anything; [`validate`](Self::validate) (called
@@ -173,8 +175,9 @@ impl EndpointConfig {
         self
     }
 
-    /// Bytes queued and in flight at which a session's writers wait. 1 and up; `None` (default) is
-    /// two send windows. One message may overshoot it.
+    /// Bytes queued and in flight at which a session's writers wait. 1 and up. `None` (default) is
+    /// twice what may be in flight: two send windows, or less where the path carries less. One
+    /// message may overshoot it.
     #[must_use]
     pub const fn send_queue_limit(mut self, bytes: Option<usize>) -> Self {
         self.send_queue_limit = bytes;
@@ -261,10 +264,17 @@ impl EndpointConfig {
         &self.protocol
     }
 
-    /// Bytes queued at which writers wait: the set limit or two send windows.
+    /// Bytes queued at which writers wait at the latest: the set limit or two send windows.
     pub fn send_queue_bytes(&self) -> usize {
         let window = self.protocol.send_window_segments() as usize * self.protocol.mss();
         self.send_queue_limit.unwrap_or(2 * window)
+    }
+
+    pub(crate) fn queue_limit(&self) -> QueueLimit {
+        match self.send_queue_limit {
+            Some(bytes) => QueueLimit::Fixed(bytes),
+            None => QueueLimit::AsSent(self.send_queue_bytes()),
+        }
     }
 }
 

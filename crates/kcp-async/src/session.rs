@@ -43,8 +43,7 @@ pub(crate) struct Session {
     pub(crate) writers: Wakers,
     /// Tasks that wait for the end of a shutdown.
     pub(crate) closers: Wakers,
-    /// Queued bytes below which writers are woken.
-    wake_writers_below: usize,
+    queue_limit: QueueLimit,
     /// The local address to answer from.
     pub(crate) source: Option<IpAddr>,
     /// When the driver has promised to look at this session. Only the driver changes it.
@@ -76,6 +75,15 @@ pub(crate) struct Embryo {
     pub(crate) segments: u32,
 }
 
+/// How much a session's writers may hand over before they wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum QueueLimit {
+    /// As configured.
+    Fixed(usize),
+    /// Twice what may be in flight, and at most this.
+    AsSent(usize),
+}
+
 /// Datagrams for one destination that leave together.
 #[derive(Debug)]
 pub(crate) struct Train {
@@ -94,16 +102,14 @@ pub(crate) enum Fate {
 }
 
 impl Session {
-    pub(crate) fn new(engine: KcpEngine, life: Lifetime, queue_limit: usize) -> Self {
+    pub(crate) fn new(engine: KcpEngine, life: Lifetime, queue_limit: QueueLimit) -> Self {
         Self {
             engine,
             life,
             readers: Wakers::default(),
             writers: Wakers::default(),
             closers: Wakers::default(),
-            // A quarter of the queue at a time: a wake-up for each acknowledged segment would
-            // make the writer hand over segment by segment.
-            wake_writers_below: queue_limit - queue_limit / 4,
+            queue_limit,
             source: None,
             armed: None,
             unsent: None,
@@ -194,11 +200,23 @@ impl Session {
         if self.engine.has_readable() {
             self.readers.move_to(wake);
         }
-        if self.engine.queued_bytes() < self.wake_writers_below {
+        // A quarter of the queue at a time: a wake-up for each acknowledged segment would make the
+        // writer hand over segment by segment.
+        let limit = self.queue_limit();
+        if self.engine.queued_bytes() < limit - limit / 4 {
             self.writers.move_to(wake);
         }
         if self.life.shutdown_is_over() {
             self.closers.move_to(wake);
+        }
+    }
+
+    /// Bytes queued and in flight at which writers wait.
+    pub(crate) fn queue_limit(&self) -> usize {
+        match self.queue_limit {
+            QueueLimit::Fixed(bytes) => bytes,
+            // More than that only makes the bytes older, and the memory colder.
+            QueueLimit::AsSent(most) => self.engine.path_limit().saturating_mul(2).min(most),
         }
     }
 

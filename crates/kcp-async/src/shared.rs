@@ -16,7 +16,7 @@ use crate::deadlines::SessionId;
 use crate::error::{ConnectionError, KcpError};
 use crate::mutex::Mutex;
 use crate::router::{Origin, Router};
-use crate::session::{Lifetime, Session, SessionCell};
+use crate::session::{Lifetime, QueueLimit, Session, SessionCell};
 use crate::socket::DatagramSocket;
 use crate::stats::{Counters, EndpointStats};
 use crate::wakers::{WakeList, Wakers};
@@ -30,7 +30,7 @@ pub(crate) struct Shared {
     pub(crate) config: EndpointConfig,
     pub(crate) times: Times,
     /// Bytes at which a session's writers wait.
-    pub(crate) queue_limit: usize,
+    queue_limit: QueueLimit,
     pub(crate) pool: Arc<BufferPool>,
     pub(crate) counters: Counters,
     pub(crate) router: Mutex<Router<Arc<SessionCell>>>,
@@ -82,7 +82,7 @@ impl Shared {
             local_addr,
             clock: Clock::start(),
             times: config.times(),
-            queue_limit: config.send_queue_bytes(),
+            queue_limit: config.queue_limit(),
             pool: default_pool(),
             counters: Counters::default(),
             router: Mutex::new(Router::new()),

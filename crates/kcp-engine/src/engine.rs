@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::buffer::BufferPool;
+use crate::capacity::PathCapacity;
 use crate::config::{FlushPolicy, IKCP_WND_RCV, KcpConfig, NoDelay, Validation};
 use crate::congestion::{ClassicWindow, Congestion};
 use crate::error::{ConfigError, Fault, RecvError, SendError};
@@ -115,6 +116,7 @@ pub struct KcpEngine {
     fast: FastResend,
     rtt: RttEstimator,
     congestion: Congestion,
+    capacity: PathCapacity,
     pacer: Pacer,
     /// The last flush left something behind because the pacer said so.
     paced: bool,
@@ -191,6 +193,7 @@ impl KcpEngine {
                 NoDelay::Fast | NoDelay::Linear => IKCP_RTO_NDL,
             }),
             congestion: Congestion::new(config.uses_congestion_window(), cwnd),
+            capacity: PathCapacity::new(),
             pacer: if strict {
                 Pacer::new()
             } else {

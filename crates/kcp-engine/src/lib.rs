@@ -51,6 +51,7 @@ extern crate alloc;
 extern crate std;
 
 mod buffer;
+mod capacity;
 mod config;
 mod congestion;
 mod engine;

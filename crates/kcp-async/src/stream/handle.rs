@@ -93,12 +93,13 @@ impl StreamHandle {
             return Poll::Ready(Ok(0));
         }
         let queued = session.engine.queued_bytes();
-        if queued >= self.shared.queue_limit {
+        let limit = session.queue_limit();
+        if queued >= limit {
             return Self::wait_for_room(cx, &mut session);
         }
         // Whole segments, so that a full queue does not turn into one small segment per wake-up.
         let mss = session.engine.config().mss();
-        let room = (self.shared.queue_limit - queued).next_multiple_of(mss);
+        let room = (limit - queued).next_multiple_of(mss);
         let written = session.engine.write(&buf[..buf.len().min(room)]);
         self.after_writing(session);
         Poll::Ready(written.map_err(KcpError::from))
@@ -109,7 +110,7 @@ impl StreamHandle {
         if let Some(reason) = session.end() {
             return Poll::Ready(Err(reason.into()));
         }
-        let is_full = session.engine.queued_bytes() >= self.shared.queue_limit;
+        let is_full = session.engine.queued_bytes() >= session.queue_limit();
         // In stream mode there are no messages, and C's `send` would take a part of a long one.
         let is_stream = session.engine.config().is_stream_mode();
         let fits = is_stream || message.len() <= session.engine.max_message_size();

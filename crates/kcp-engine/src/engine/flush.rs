@@ -59,7 +59,8 @@ impl KcpEngine {
         };
         let window = self.effective_window();
         // Before C's first flush the window is 0, and only a flush opens it.
-        let blocked = self.in_flight.span() >= window && self.congestion.window() != 0;
+        let blocked = (self.in_flight.span() >= window && self.congestion.window() != 0)
+            || self.in_flight.outstanding() >= self.most_outstanding();
         if blocked || self.remote_window == 0 || self.is_held_back() {
             return false;
         }
@@ -71,6 +72,15 @@ impl KcpEngine {
     /// The last flush left something behind, and its time has not come.
     fn is_held_back(&self) -> bool {
         self.paced && self.pacer.next_release() > self.clock.now()
+    }
+
+    /// protocol.md 11.6: what the path carries, without a congestion window.
+    pub(super) fn most_outstanding(&self) -> usize {
+        if self.is_strict() && !self.config.uses_congestion_window() {
+            self.capacity.most_outstanding()
+        } else {
+            usize::MAX
+        }
     }
 
     /// protocol.md 7.4, and 11.5 for the time before the peer's window is known.
@@ -292,7 +302,11 @@ impl KcpEngine {
         let resend_at = self.clock.millis().plus(self.rtt.rto_ms).plus(grace);
         let now = self.clock.now();
         let ts = self.clock.wire();
-        while self.in_flight.span() < window && !self.queue.is_empty() {
+        let most = self.most_outstanding();
+        while self.in_flight.span() < window
+            && self.in_flight.outstanding() < most
+            && !self.queue.is_empty()
+        {
             if !self.pacer.allows() {
                 self.paced = true;
                 break;

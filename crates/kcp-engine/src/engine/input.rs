@@ -63,12 +63,18 @@ impl KcpEngine {
         self.counters.datagrams_received += 1;
         self.counters.bytes_received += datagram.len() as u64;
         let una_before = self.in_flight.una();
+        let outstanding_before = self.in_flight.outstanding();
         let window_before = self.remote_window;
         let mut walk = Walk::default();
         let result = self.input_segments(datagram, &mut walk);
         if walk.heard {
             self.last_heard = Some(self.clock.now());
             self.liveness.on_heard();
+        }
+        let delivered = outstanding_before - self.in_flight.outstanding();
+        if delivered > 0 {
+            self.capacity
+                .on_delivered(self.clock.now(), delivered as u64);
         }
         match result {
             Ok(()) => self.end_datagram(una_before, walk.latest),
@@ -220,8 +226,9 @@ impl KcpEngine {
         }
         if let Some(sent) = echoed.and_then(|echoed| echoed.sent) {
             let now = self.clock.now().as_micros();
-            self.rtt
-                .on_fine_sample(now.saturating_sub(sent.as_micros()));
+            let rtt_us = now.saturating_sub(sent.as_micros());
+            self.rtt.on_fine_sample(rtt_us);
+            self.capacity.on_round_trip(rtt_us);
         }
         if let Some(freed) = self.in_flight.acknowledge(header.sn) {
             self.release(freed);

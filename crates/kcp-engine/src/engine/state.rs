@@ -62,6 +62,12 @@ impl KcpEngine {
         self.max_fragments() * self.config.mss()
     }
 
+    /// Payload bytes that the path lets be unacknowledged (`docs/protocol.md` 11.6), whatever the windows
+    /// are; `usize::MAX` with a congestion window, which says it better.
+    pub fn path_limit(&self) -> usize {
+        self.most_outstanding().saturating_mul(self.config.mss())
+    }
+
     /// Whether the peer has acknowledged something that only whoever receives our datagrams can
     /// (`docs/protocol.md` 11.1).
     pub const fn is_proven(&self) -> bool {

@@ -325,16 +325,27 @@ fn the_first_flight_is_32_segments() {
     assert_eq!(s.tick(20).drain().len(), 68);
 }
 
+/// An engine at 90 ms whose path carries 94 segments in 10 ms, over 40 ms: 1,504 may be in flight.
+fn on_a_wide_path() -> Script {
+    let mut s = Script::strict(&fast().window_size(1_024, 1_024));
+    s.send(b"x").tick(10).drain();
+    s.at(50).input(&[ack(0, 10).una(1).wnd(1_024)]);
+    s.engine.write(&alloc::vec![0; 94 * 1_376]).unwrap();
+    assert_eq!(s.tick(50).drain().len(), 94);
+    for sn in 1..95 {
+        s.at(90).input(&[ack(sn, 50).una(sn + 1).wnd(1_024)]);
+    }
+    s
+}
+
 /// protocol.md 11.6: a flush sends at most 128 KiB, the rest follows at window / srtt.
 #[test]
 fn bursts_are_bounded() {
-    let mut s = Script::strict(&fast().window_size(2_048, 2_048));
-    s.send(b"x").tick(10).drain();
-    s.at(50).input(&[ack(0, 10).una(1).wnd(2_048)]);
+    let mut s = on_a_wide_path();
     s.engine.write(&alloc::vec![0; 1_000 * 1_376]).unwrap();
-    assert_eq!(s.tick(50).drain().len(), 94);
-    // 2048 * 1400 bytes per 40 ms: 71.68 bytes a microsecond, in trains of a millisecond.
-    assert_eq!(s.engine.poll_timeout(), Some(Instant::from_micros(51_008)));
+    assert_eq!(s.tick(100).drain().len(), 94);
+    // 1024 * 1400 bytes per 40 ms: 35.84 bytes a microsecond, in trains of a millisecond.
+    assert_eq!(s.engine.poll_timeout(), Some(Instant::from_micros(101_015)));
     let mut sent = 94;
     let mut trains = 0;
     while sent < 1_000 {
@@ -345,9 +356,9 @@ fn bursts_are_bounded() {
         sent += s.drain().len();
     }
     let end = s.now.as_micros();
-    // 906 segments at 51.2 a millisecond.
-    assert!((50_000 + 17_600..50_000 + 18_800).contains(&end), "{end}");
-    assert!(trains <= 19, "{trains}");
+    // 906 segments at 25.6 a millisecond.
+    assert!((100_000 + 35_200..100_000 + 37_600).contains(&end), "{end}");
+    assert!(trains <= 37, "{trains}");
 }
 
 /// protocol.md 11.7: a flood of duplicates fills the ACK list only so far.
@@ -405,15 +416,38 @@ fn enlarging_a_full_window_tells_the_peer() {
     s.tick(20).sends(&["WINS 0 una=128 wnd=72"]);
 }
 
+/// protocol.md 11.6: what is unacknowledged opens as the path shows that it carries it.
+#[test]
+fn the_flight_grows_with_the_path() {
+    let mut s = Script::strict(&fast().window_size(8_192, 8_192));
+    s.send(b"x").tick(10).drain();
+    s.at(110).input(&[ack(0, 10).una(1).wnd(8_192)]);
+    s.engine.write(&alloc::vec![0; 9_000 * 1_376]).unwrap();
+    let in_flight_at = |s: &mut Script, end: u64| {
+        let end = Instant::from_millis(end);
+        while let Some(at) = s.engine.poll_timeout().filter(|&at| at < end) {
+            s.now = at;
+            s.engine.handle_timeout(at);
+            s.drain();
+        }
+        s.engine.stats().in_flight_segments
+    };
+    assert_eq!(in_flight_at(&mut s, 250), 128);
+    // The first burst arrives within 10 ms, 100 ms after the round trip of the first segment began.
+    for sn in 1..95 {
+        s.at(250).input(&[ack(sn, 110).una(sn + 1).wnd(8_192)]);
+    }
+    // Four times 94 segments per 10 ms, over 100 ms.
+    assert_eq!(in_flight_at(&mut s, 400), 3_760);
+}
+
 /// protocol.md 11.6: what the pacer holds back after an outage costs a flush a train, not one a
 /// segment, and every segment once.
 #[test]
 fn a_held_back_window_is_resent_in_trains() {
-    let mut s = Script::strict(&fast().window_size(2_048, 2_048));
-    s.send(b"x").tick(10).drain();
-    s.at(110).input(&[ack(0, 10).una(1).wnd(2_048)]);
-    s.engine.write(&alloc::vec![0; 2_000 * 1_376]).unwrap();
-    while s.engine.stats().segments_sent < 2_001 {
+    let mut s = on_a_wide_path();
+    s.engine.write(&alloc::vec![0; 1_000 * 1_376]).unwrap();
+    while s.engine.stats().segments_sent < 1_095 {
         let at = s.engine.poll_timeout().unwrap();
         s.now = at;
         s.engine.handle_timeout(at);
@@ -423,13 +457,14 @@ fn a_held_back_window_is_resent_in_trains() {
     let sent = s.engine.stats().segments_sent;
     let mut flushes = 0;
     s.tick(60_000).drain();
-    while s.engine.stats().segments_sent < sent + 2_000 {
+    while s.engine.stats().segments_sent < sent + 1_000 {
         flushes += 1;
         let at = s.engine.poll_timeout().unwrap();
         s.now = at;
         s.engine.handle_timeout(at);
         s.drain();
     }
-    assert_eq!(s.engine.stats().timeout_resends, 2_000);
-    assert!(flushes <= 150, "{flushes}");
+    assert_eq!(s.engine.stats().timeout_resends, 1_000);
+    // A millisecond of 1024 segments per 40 ms is 25.
+    assert!(flushes <= 1_000 / 20, "{flushes}");
 }

@@ -1,0 +1,131 @@
+//! How much the path has shown that it carries (`docs/protocol.md` 11.6).
+//!
+//! A window far beyond what fits the path is not flow control but a queue: on a short fast path it is
+//! the receiver's socket buffer, and what is over is lost. So no more than a multiple of the fastest
+//! delivery of late, over the shortest round trip of late, is unacknowledged.
+
+use crate::time::Instant;
+
+/// Segments that may be unacknowledged on any path: 176 KB, which the smallest usual socket buffer
+/// holds.
+const ALWAYS_ALLOWED: usize = 128;
+/// How far beyond what the path carries: lost segments are unacknowledged until they are resent, and
+/// a path that has become faster must be able to show it.
+const HEADROOM: u64 = 4;
+/// Deliveries are counted over this long, in microseconds.
+const INTERVAL_US: u64 = 10_000;
+/// "Of late" is this epoch and the one before, in microseconds each.
+const EPOCH_US: u64 = 5_000_000;
+
+/// What was seen in an epoch.
+#[derive(Clone, Copy, Debug)]
+struct Epoch {
+    least_rtt_us: u64,
+    /// Segments acknowledged in the best interval.
+    most_delivered: u64,
+}
+
+const UNSEEN: Epoch = Epoch {
+    least_rtt_us: u64::MAX,
+    most_delivered: 0,
+};
+
+/// An estimate of the path's capacity, in segments in flight.
+#[derive(Debug)]
+pub(crate) struct PathCapacity {
+    epochs: [Epoch; 2],
+    epoch_began: Instant,
+    interval_began: Instant,
+    delivered: u64,
+}
+
+impl PathCapacity {
+    pub(crate) const fn new() -> Self {
+        Self {
+            epochs: [UNSEEN; 2],
+            epoch_began: Instant::ZERO,
+            interval_began: Instant::ZERO,
+            delivered: 0,
+        }
+    }
+
+    /// `segments` were acknowledged.
+    pub(crate) fn on_delivered(&mut self, now: Instant, segments: u64) {
+        if micros(self.interval_began, now) >= INTERVAL_US {
+            self.interval_began = now;
+            self.delivered = 0;
+        }
+        if micros(self.epoch_began, now) >= EPOCH_US {
+            self.epoch_began = now;
+            self.epochs = [UNSEEN, self.epochs[0]];
+        }
+        self.delivered += segments;
+        let most = &mut self.epochs[0].most_delivered;
+        *most = self.delivered.max(*most);
+    }
+
+    /// A round trip took this long.
+    pub(crate) fn on_round_trip(&mut self, rtt_us: u64) {
+        let least = &mut self.epochs[0].least_rtt_us;
+        *least = rtt_us.min(*least);
+    }
+
+    /// The most segments that may be unacknowledged.
+    pub(crate) fn most_outstanding(&self) -> usize {
+        let [now, before] = &self.epochs;
+        let rtt = now.least_rtt_us.min(before.least_rtt_us);
+        let delivered = now.most_delivered.max(before.most_delivered);
+        if delivered == 0 || rtt == u64::MAX {
+            return ALWAYS_ALLOWED;
+        }
+        let carried = delivered.saturating_mul(rtt) / INTERVAL_US;
+        let most = carried.saturating_mul(HEADROOM);
+        usize::try_from(most)
+            .unwrap_or(usize::MAX)
+            .max(ALWAYS_ALLOWED)
+    }
+}
+
+const fn micros(from: Instant, to: Instant) -> u64 {
+    to.as_micros().saturating_sub(from.as_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Delivers so many segments every 10 ms for a second, over a round trip of `rtt_us`.
+    fn after_a_second(per_interval: u64, rtt_us: u64) -> PathCapacity {
+        let mut capacity = PathCapacity::new();
+        for interval in 0..100 {
+            let now = Instant::from_millis(1_000 + interval * 10);
+            capacity.on_delivered(now, per_interval);
+            capacity.on_round_trip(rtt_us);
+        }
+        capacity
+    }
+
+    /// protocol.md 11.6
+    #[test]
+    fn a_short_path_needs_no_more_than_any() {
+        assert_eq!(PathCapacity::new().most_outstanding(), 128);
+        // 700 MB/s over 60 us: 30 segments.
+        assert_eq!(after_a_second(5_087, 60).most_outstanding(), 128);
+    }
+
+    #[test]
+    fn a_long_fast_path_is_given_four_times_what_it_carries() {
+        // 1 Gbit/s over 200 ms.
+        assert_eq!(after_a_second(900, 200_000).most_outstanding(), 72_000);
+    }
+
+    #[test]
+    fn what_was_seen_long_ago_is_forgotten() {
+        let mut capacity = after_a_second(900, 200_000);
+        for second in 3..14 {
+            capacity.on_delivered(Instant::from_millis(second * 1_000), 1);
+            capacity.on_round_trip(200_000);
+        }
+        assert_eq!(capacity.most_outstanding(), 128);
+    }
+}

@@ -211,6 +211,11 @@ impl Session {
         }
     }
 
+    /// Whether a task waits for what has arrived.
+    pub(crate) fn wakes_a_reader(&self) -> bool {
+        !self.readers.is_empty() && self.engine.has_readable()
+    }
+
     /// Bytes queued and in flight at which writers wait.
     pub(crate) fn queue_limit(&self) -> usize {
         match self.queue_limit {

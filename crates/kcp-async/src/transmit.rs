@@ -40,6 +40,9 @@ pub(crate) fn drain<'a>(
         session.driver_waits = true;
         return (session, Drained::Elsewhere);
     }
+    if session.unsent.is_none() && !session.engine.wants_transmit() {
+        return (session, Drained::Empty);
+    }
     let mut buffer = shared.pool.take(TRAIN_BUFFER_BYTES);
     let mut sent = 0;
     let outcome = loop {

@@ -22,6 +22,10 @@ impl Wakers {
         }
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Moves all of them to a list that is woken after unlocking.
     pub(crate) fn move_to(&mut self, list: &mut WakeList) {
         if let Some(first) = self.first.take() {

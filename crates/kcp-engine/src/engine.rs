@@ -130,6 +130,8 @@ pub struct KcpEngine {
     receiver: Receiver,
     /// What to acknowledge at the next flush.
     acks: Vec<(Sn, WireTs)>,
+    /// They wait for data to share a datagram with.
+    acks_held: bool,
 
     // Both.
     probe: Probe,
@@ -205,6 +207,7 @@ impl KcpEngine {
             first_sn,
             receiver,
             acks: Vec::new(),
+            acks_held: false,
             probe: Probe::default(),
             liveness: Liveness::default(),
             proof,
@@ -340,6 +343,28 @@ impl KcpEngine {
     /// the flush policy.
     pub const fn request_flush(&mut self) {
         self.flush_wanted = true;
+    }
+
+    /// Lets ACKs that nothing else goes with wait for the application's answer, at the latest for the
+    /// next tick (protocol.md 7.6). For a caller that knows that somebody is about to read.
+    pub fn hold_acks(&mut self) {
+        let more = !self.outbox.is_empty()
+            || self.receiver.is_finished()
+            || self.probe.ask
+            || self.probe.tell
+            || self.can_admit()
+            || self.fast.is_ready(&self.in_flight);
+        if self.flush_wanted && !self.acks.is_empty() && !more {
+            self.flush_wanted = false;
+            self.acks_held = true;
+        }
+    }
+
+    /// The answer does not come: whether ACKs have waited for it, and leave now.
+    pub const fn release_acks(&mut self) -> bool {
+        let held = core::mem::replace(&mut self.acks_held, false);
+        self.flush_wanted |= held;
+        held
     }
 
     /// Asks the peer for a sign of life: one WASK, which every KCP answers (protocol.md 12.6).

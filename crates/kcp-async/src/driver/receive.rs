@@ -44,7 +44,14 @@ impl EndpointDriver {
             }
             self.send_replies();
             let mut touched = mem::take(&mut self.touched);
-            self.serve_all(&mut touched, now);
+            for cell in touched.drain(..) {
+                let mut session = cell.state.lock("touched");
+                // Whoever is woken to read may be about to answer: one datagram instead of two.
+                if session.wakes_a_reader() {
+                    session.engine.hold_acks();
+                }
+                self.serve(&cell, session, now);
+            }
             self.touched = touched;
             self.wake.wake();
         }

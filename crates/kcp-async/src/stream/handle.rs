@@ -264,6 +264,10 @@ impl StreamHandle {
             Some(reason) => Poll::Ready(Err(reason.into())),
             None => {
                 session.readers.register(cx.waker());
+                // The reader has nothing to say to what it has read.
+                if session.engine.release_acks() {
+                    transmit::send_inline(&self.shared, &self.cell, session);
+                }
                 Poll::Pending
             }
         }

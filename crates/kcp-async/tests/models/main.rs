@@ -13,6 +13,7 @@
 
 mod pool;
 mod session;
+#[expect(dead_code, reason = "the models use a part of it")]
 #[path = "../../src/wakers.rs"]
 mod wakers;
 

@@ -40,6 +40,7 @@ impl KcpEngine {
 
     pub(super) fn flush(&mut self) {
         self.flush_wanted = false;
+        self.acks_held = false;
         self.paced = false;
         let mut plan = Plan::default();
         self.refill_pacer();

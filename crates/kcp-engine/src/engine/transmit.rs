@@ -97,6 +97,11 @@ impl KcpEngine {
         })
     }
 
+    /// Whether [`poll_transmit`](Self::poll_transmit) may have something.
+    pub fn wants_transmit(&self) -> bool {
+        self.flush_wanted || !self.outbox.is_empty()
+    }
+
     /// Whether [`poll_transmit`](Self::poll_transmit) would flush first.
     pub fn is_flush_due(&self) -> bool {
         self.flush_wanted && self.outbox.is_empty()

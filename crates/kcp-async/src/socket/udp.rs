@@ -143,14 +143,23 @@ impl DatagramSocket for UdpSocket {
         let batch = bufs.len().min(meta.len()).min(received.len());
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
+            let mut last = None;
             let result = self.io.try_io(Interest::READABLE, || {
                 let socket = UdpSockRef::from(&self.io);
-                self.state
-                    .recv(socket, &mut bufs[..batch], &mut received[..batch])
+                let count = self
+                    .state
+                    .recv(socket, &mut bufs[..batch], &mut received[..batch])?;
+                // The queue is empty now: saying so saves asking for it.
+                if RECEIVES_ALL_IT_CAN && count < batch {
+                    last = Some(count);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(count)
             });
-            let count = match result {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                result => {
+            let count = match (last, result) {
+                (Some(count), _) => count,
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                (None, result) => {
                     self.note(&result);
                     result?
                 }
@@ -193,6 +202,10 @@ impl DatagramSocket for UdpSocket {
         Some(self.buffers)
     }
 }
+
+/// Whether a receive call that returns fewer datagrams than it has room for has emptied the queue.
+/// Elsewhere it returns one at a time.
+const RECEIVES_ALL_IT_CAN: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 fn ask_for_buffers(socket: &StdSocket, (send, recv): (usize, usize)) -> SocketBuffers {
     let socket = SockRef::from(socket);

@@ -124,6 +124,14 @@ impl Subject for Ours {
         self.engine.keepalive();
     }
 
+    fn hold_acks(&mut self) {
+        self.engine.hold_acks();
+    }
+
+    fn release_acks(&mut self) {
+        self.engine.release_acks();
+    }
+
     fn set_mtu(&mut self, mtu: u32) {
         self.engine.set_mtu(mtu as usize).expect("an mtu in range");
     }

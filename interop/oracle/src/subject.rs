@@ -30,6 +30,10 @@ pub trait Subject {
     fn set_windows(&mut self, send: u32, receive: u32);
     /// A new interval, ms.
     fn set_interval(&mut self, interval: u32);
+    /// Lets ACKs wait for an answer, where the engine knows how to.
+    fn hold_acks(&mut self) {}
+    /// Lets them go.
+    fn release_acks(&mut self) {}
     /// Whether the next drain flushes.
     fn is_flush_due(&self) -> bool;
     /// Appends everything that leaves now.

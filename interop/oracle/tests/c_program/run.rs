@@ -12,8 +12,9 @@ pub(crate) enum Driver {
     /// The program's loop as our engine wants it: an update at its deadline; datagrams leave at the
     /// end of a turn, when what has come has been read and answered.
     Turns,
-    /// As in kcp-async: datagrams leave after the arrivals of a moment, before the application sees
-    /// them, and again after each of its writes.
+    /// As in kcp-async: datagrams leave after the arrivals of a moment, and again after each write of
+    /// the application that is woken to read them. ACKs alone wait for its answer, or until it has read
+    /// everything.
     EachWrite,
 }
 
@@ -83,7 +84,8 @@ pub(crate) fn run<S: Subject>(ends: [S; 2], driver: Driver, seed: u64) -> Outcom
             assert_eq!(field(0) as usize, rtts.len(), "seed {seed}");
             rtts.push(world.now - field(4));
         }
-        for end in (0..2).filter(|&end| touched[end] && driver == Driver::Turns) {
+        for end in (0..2).filter(|&end| touched[end] && driver != Driver::EachMillisecond) {
+            world.ends[end].release_acks();
             world.serve(end);
         }
     }
@@ -142,6 +144,9 @@ impl<S: Subject> World<S> {
             any = true;
         }
         if any && self.driver == Driver::EachWrite {
+            if self.ends[end].peek_size() >= 0 {
+                self.ends[end].hold_acks();
+            }
             self.serve(end);
         }
         any

@@ -1,10 +1,13 @@
 //! Data arrives whole and in order, whatever the link does, and nobody stalls or overflows.
 
 use kcp_async::{BufferError, EndpointConfig, KcpConfig, KcpError};
+use kcp_engine::Command;
 use kcp_netem::{LinkConfig, Loss, Probability};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::net::{CLIENT, Net, Pair, addr, bytes, ms, pair, pair_acquainted, secs, sleep};
+use crate::net::{
+    CLIENT, Net, Pair, SERVER, addr, bytes, headers, ms, pair, pair_acquainted, secs, sleep,
+};
 
 fn bad_link() -> LinkConfig {
     LinkConfig::new()
@@ -132,7 +135,7 @@ async fn writers_wait_when_two_windows_are_queued() {
     let Pair {
         mut client, server, ..
     } = pair(&net, config.clone()).await;
-    net.cut(CLIENT, crate::net::SERVER, true);
+    net.cut(CLIENT, SERVER, true);
     let data = bytes(1_000_000);
     let written = tokio::time::timeout(secs(2), async {
         let mut written = 0;
@@ -150,7 +153,7 @@ async fn writers_wait_when_two_windows_are_queued() {
     assert_eq!(queued, 2 * 16 * 1_376);
 
     // The link heals, and so does the writer.
-    net.cut(CLIENT, crate::net::SERVER, false);
+    net.cut(CLIENT, SERVER, false);
     tokio::time::timeout(secs(20), client.write_all(&data[..100_000]))
         .await
         .unwrap()
@@ -373,4 +376,35 @@ async fn flush_does_not_wait_for_the_tick() {
     };
     assert!(wait_for(false).await > ms(900));
     assert_eq!(wait_for(true).await, ms(10));
+}
+
+/// protocol.md 7.6: an ACK shares a datagram with the answer, and does not wait for the tick if none comes.
+#[tokio::test(start_paused = true)]
+async fn acks_wait_for_the_answer_and_no_longer() {
+    let net = Net::clean();
+    let slow = EndpointConfig::from(KcpConfig::turbo_mode().interval(secs(1)));
+    let Pair { client, server, .. } = pair_acquainted(&net, &slow, &slow).await;
+    tokio::spawn(async move {
+        while let Ok(message) = server.recv_message().await {
+            if message == b"question" {
+                server.send(b"answer").await.unwrap();
+            }
+        }
+    });
+    let server_sends_after = async |message: &[u8]| {
+        net.take_sent();
+        client.send(message).await.unwrap();
+        sleep(ms(15)).await;
+        let from_server = net.take_sent().into_iter();
+        from_server
+            .filter(|sent| sent.from == addr(SERVER))
+            .map(|sent| headers(&sent.datagram).iter().map(|h| h.cmd).collect())
+            .collect::<Vec<Vec<u8>>>()
+    };
+    let (ack, data) = (Command::Ack.to_wire(), Command::Push.to_wire());
+    // A tick is overdue; the next one is a second later.
+    sleep(secs(5)).await;
+    server_sends_after(b"remark").await;
+    assert_eq!(server_sends_after(b"remark").await, [[ack]]);
+    assert_eq!(server_sends_after(b"question").await, [[ack, data]]);
 }

@@ -126,6 +126,31 @@ fn immediate_sends_at_the_end_of_a_batch() {
     s.sends(&["ACK 0 una=2 wnd=126 | ACK 1 una=2 wnd=126 | PUSH 1 ts=5 una=2 len=1 wnd=126"]);
 }
 
+/// protocol.md 7.6: held ACKs leave with the answer, when there is none, or at the tick.
+#[test]
+fn held_acks_wait_for_the_answer_or_the_tick() {
+    let mut s = Script::as_c(&plain().flush_policy(FlushPolicy::Immediate));
+    s.at(5).input(&[push(0, b"a")]);
+    s.engine.hold_acks();
+    s.silent().send(b"x");
+    s.sends(&["ACK 0 una=1 wnd=127 | PUSH 0 ts=5 una=1 len=1 wnd=127"]);
+    assert!(!s.engine.release_acks(), "they have left");
+    s.at(7).input(&[push(1, b"b")]);
+    s.engine.hold_acks();
+    s.silent();
+    assert!(s.engine.release_acks());
+    s.sends(&["ACK 1 una=2 wnd=126"]);
+    s.at(9).input(&[push(2, b"c")]);
+    s.engine.hold_acks();
+    s.silent();
+    assert_eq!(s.deadline(), Some(10));
+    s.tick(10).sends(&["ACK 2 una=3 wnd=125"]);
+    // What leaves anyway takes them along.
+    s.at(12).send(b"y").input(&[push(3, b"d")]);
+    s.engine.hold_acks();
+    s.sends(&["ACK 3 una=4 wnd=124 | PUSH 1 ts=12 una=4 len=1 wnd=124"]);
+}
+
 /// protocol.md 7.6: Immediate resends what was overtaken without waiting for the tick.
 #[test]
 fn immediate_resends_early_at_once() {

@@ -357,6 +357,7 @@ impl KcpEngine {
         if self.flush_wanted && !self.acks.is_empty() && !more {
             self.flush_wanted = false;
             self.acks_held = true;
+            self.clock.put_off_overdue_tick(self.interval_ms());
         }
     }
 

@@ -53,6 +53,13 @@ impl Clock {
         WireTs::new((self.millis().get() as u32).wrapping_add(self.ts_offset))
     }
 
+    /// After an idle time the next tick lies in the past; let it be an interval away.
+    pub(super) fn put_off_overdue_tick(&mut self, interval_ms: u32) {
+        if self.next_tick <= self.millis {
+            self.next_tick = self.millis.plus(interval_ms);
+        }
+    }
+
     pub(super) const fn is_started(&self) -> bool {
         self.started
     }

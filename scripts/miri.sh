@@ -17,7 +17,7 @@ export MIRIFLAGS="${MIRIFLAGS:-} -Zmiri-disable-isolation"
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 read -r -a machines <<<"${MIRI_TARGETS:-$host mips-unknown-linux-gnu}"
 
-slow=(a_held_back_window counts_equal_the_naive_ones)
+slow=(a_held_back_window counts_equal_the_naive_ones the_flight_grows bursts_are_bounded)
 skip=()
 for name in "${slow[@]}"; do skip+=(--skip "$name"); done
 

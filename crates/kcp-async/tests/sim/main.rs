@@ -121,5 +121,16 @@ fn worlds() {
     assert!(failures.is_empty(), "{} seeds failed", failures.len());
 }
 
+/// What the long form found, each a defect of the crate at the time.
+#[test]
+fn worlds_that_failed_once() {
+    collect_panics();
+    for seed in [1_020_082, 1_038_532, 1_044_476] {
+        if let Err(failure) = run(seed) {
+            panic!("seed {seed} failed again: {failure}");
+        }
+    }
+}
+
 /// Enough to see whether they have something in common.
 const FAILURES_SHOWN: usize = 10;

@@ -18,7 +18,9 @@ pub(crate) struct Boundary {
 /// Segments in order, oldest first.
 ///
 /// Invariants: the blocks behind `read` hold exactly the bytes of `segments`; no block is read to
-/// its end; nothing is kept for an empty queue but the two deques' own memory.
+/// its end; a block is followed by another only if it has less room than the other's first payload
+/// took, so that all blocks but the first and the last are at most three times the bytes in them;
+/// nothing is kept for an empty queue but the two deques' own memory.
 #[derive(Debug)]
 pub(crate) struct ReadyQueue {
     blocks: VecDeque<Vec<u8>>,
@@ -65,16 +67,21 @@ impl ReadyQueue {
             return;
         }
         let block = match self.blocks.back_mut() {
-            Some(last) if last.capacity() - last.len() >= payload.len() => last,
+            Some(last) if room(last) >= payload.len() => last,
             _ => self.add_block(payload.len(), sparing),
         };
         block.extend_from_slice(payload);
     }
 
-    /// Appends a segment that has a buffer of its own, which becomes a block unless most of it is
-    /// empty.
+    /// What still fits into the last block.
+    fn room(&self) -> usize {
+        self.blocks.back().map_or(0, room)
+    }
+
+    /// Appends a segment that has a buffer of its own. It becomes a block only if the last one has
+    /// no room for its bytes and it is not mostly empty.
     pub(crate) fn push_buffer(&mut self, buffer: Vec<u8>, frg: u8) {
-        if buffer.is_empty() || buffer.capacity() > 2 * buffer.len() {
+        if self.room() >= buffer.len() || buffer.capacity() > 2 * buffer.len() {
             self.push(&buffer, frg, false);
             self.pool.give(buffer);
         } else {
@@ -187,6 +194,10 @@ impl ReadyQueue {
     }
 }
 
+fn room(block: &Vec<u8>) -> usize {
+    block.capacity() - block.len()
+}
+
 impl Drop for ReadyQueue {
     /// Gives the blocks back to the pool.
     fn drop(&mut self) {
@@ -237,6 +248,23 @@ mod tests {
         }
         let held: usize = ready.blocks.iter().map(Vec::capacity).sum();
         assert!(held <= 1_024, "{held}");
+    }
+
+    /// A block is as large as the backlog, so one that is left with a byte in it costs 64 KiB.
+    #[test]
+    fn no_block_is_left_while_the_next_payload_fits_into_it() {
+        let (mut ready, pool) = queue();
+        for _ in 0..4_000 {
+            ready.push(&[1], 0, false);
+            let mut buffer = pool.take(1_400);
+            buffer.extend_from_slice(&[2; 1_400]);
+            ready.push_buffer(buffer, 0);
+        }
+        let held: usize = ready.blocks.iter().map(Vec::capacity).sum();
+        assert!(
+            held <= 3 * ready.unread() + 2 * POOL_CLASS_BYTES[3],
+            "{held}"
+        );
     }
 
     #[test]

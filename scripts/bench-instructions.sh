@@ -15,6 +15,11 @@ bin=${CARGO_TARGET_DIR:-$PWD/bench/target}/release/kcp-bench-engine
 files=$(mktemp -d)
 trap 'rm -rf "$files"' EXIT
 
+fail() {
+    echo "bench-instructions: $*" >&2
+    exit 1
+}
+
 # Instructions and segments of one run.
 count() {
     local subject=$1 flush=$2 loss=$3 window=$4 segments=$5
@@ -30,22 +35,27 @@ gross() {
     few=$(count "$@" 20000)
     many=$(count "$@" 60000)
     awk -v few="$few" -v many="$many" 'BEGIN {
-        split(few, a, " "); split(many, b, " ")
+        counts = split(few, a, " ") + split(many, b, " ")
+        if (counts != 4 || b[1] <= a[1] || b[2] <= a[2]) exit 1
         printf "%d", (b[1] - a[1]) / (b[2] - a[2])
     }'
 }
 
 # What a change may cost unnoticed: other compilers of the same year count a little differently.
 gate() {
-    local status=0 flush loss window most floor ours
+    local status=0 rows=0 flush loss window most floor ours
     while read -r flush loss window most; do
         case "$flush" in '#'* | '') continue ;; esac
-        floor=$(gross floor-ours "$flush" 0 "$window")
-        ours=$(($(gross ours "$flush" "$loss" "$window") - floor))
+        floor=$(gross floor-ours "$flush" 0 "$window") || fail "no count of the floor"
+        ours=$(gross ours "$flush" "$loss" "$window") || fail "no count of ours"
+        ours=$((ours - floor))
+        [ "$ours" -gt 0 ] || fail "ours takes no more than its floor: $ours"
+        rows=$((rows + 1))
         printf 'flush %s, %s %% loss, window %s: %s instructions a segment, at most %s\n' \
             "$flush" "$loss" "$window" "$ours" "$most"
         if [ "$ours" -gt "$most" ]; then status=1; fi
     done <bench/instructions.txt
+    [ "$rows" -gt 0 ] || fail "no limit in bench/instructions.txt"
     return "$status"
 }
 
@@ -60,11 +70,13 @@ for flush in ticks packet; do
         for window in "$@"; do
             floor_ours=$(gross floor-ours "$flush" 0 "$window")
             floor_c=$(gross floor-c "$flush" 0 "$window")
-            ours=$(($(gross ours "$flush" "$loss" "$window") - floor_ours))
+            ours=$(gross ours "$flush" "$loss" "$window")
+            ours=$((ours - floor_ours))
             # C walks its window at each flush: hours, not minutes.
             c='-'
             if [ "$flush" = ticks ] || [ "$window" -le 1024 ]; then
-                c=$(($(gross c "$flush" "$loss" "$window") - floor_c))
+                c=$(gross c "$flush" "$loss" "$window")
+                c=$((c - floor_c))
             fi
             printf '| %s | %s | %s | %s | %s | %s | %s |\n' \
                 "$flush" "$loss" "$window" "$ours" "$c" "$floor_ours" "$floor_c"

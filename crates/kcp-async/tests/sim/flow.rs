@@ -36,6 +36,9 @@ pub(crate) struct Side {
     pub(crate) writes_late: bool,
     pub(crate) drops: bool,
     pub(crate) aborts: bool,
+    /// The network may lose every acknowledgement of the peer's end for as long as anybody remembers
+    /// the session, so a side that does not wait for that end counts as having read it.
+    pub(crate) may_be_forgotten: bool,
     /// The peer has no FIN: there is no end of data to wait for.
     pub(crate) stock_peer: bool,
     pub(crate) promise: Promise,
@@ -144,8 +147,10 @@ impl Side {
         }
         if self.drops && self.inward.1.bytes == 0 {
             // It leaves without waiting for an end behind nothing.
-            let side = (self.flow, self.accepted);
-            self.tally.read.lock().unwrap().insert(side);
+            if self.may_be_forgotten {
+                let side = (self.flow, self.accepted);
+                self.tally.read.lock().unwrap().insert(side);
+            }
             return self.write(&mut writer).await;
         }
         if self.writes_late {

@@ -274,6 +274,7 @@ impl World {
             writes_late: accepted && flow.answers_late,
             drops: !accepted && flow.drops,
             aborts: !accepted && flow.aborts,
+            may_be_forgotten: self.plan.class == Class::Harsh,
             stock_peer: stock,
             promise,
             bounds: Bounds::of(mine, &out.1),

@@ -8,6 +8,7 @@ use std::{cmp, fmt};
 pub(crate) use udp::UdpSocket;
 
 mod udp;
+mod watched;
 
 /// A socket that moves datagrams: the system's UDP, a simulated network, another transport.
 ///

@@ -7,16 +7,16 @@ use std::task::{Context, Poll, ready};
 
 use quinn_udp::{UdpSockRef, UdpSocketState};
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::io::Interest;
 
 #[cfg(unix)]
 use super::SocketError;
+use super::watched::Watched;
 use super::{DatagramSocket, RecvMeta, SocketBuffers, Transmit};
 
 /// A UDP socket on tokio's reactor.
 #[derive(Debug)]
 pub(crate) struct UdpSocket {
-    io: tokio::net::UdpSocket,
+    io: Watched,
     state: UdpSocketState,
     buffers: SocketBuffers,
     /// Bound to no address in particular, so that answers must name the one they leave from.
@@ -44,7 +44,7 @@ impl UdpSocket {
         socket.set_nonblocking(true)?;
         let buffers = ask_for_buffers(&socket, asked);
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        let io = tokio::net::UdpSocket::from_std(socket)?;
+        let io = Watched::new(socket)?;
         let is_wildcard = io.local_addr()?.ip().is_unspecified();
         Ok(Self {
             io,
@@ -63,15 +63,11 @@ impl UdpSocket {
         // quinn-udp has this on Unix only.
         #[cfg(unix)]
         {
-            self.reports_errors = self
-                .state
-                .enable_transport_errors(UdpSockRef::from(&self.io))
-                .is_ok();
+            self.reports_errors = self.state.enable_transport_errors(self.io.socket()).is_ok();
         }
     }
 
-    /// Waits until the reactor knows that the socket can send, so that the first train need not
-    /// go round by the driver.
+    /// Waits until the first train can be sent without going round by the driver.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.io.writable().await
     }
@@ -87,9 +83,8 @@ impl UdpSocket {
     }
 
     fn send_train(&self, transmit: &quinn_udp::Transmit<'_>) -> io::Result<()> {
-        self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send(UdpSockRef::from(&self.io), transmit)
-        })
+        self.io
+            .try_send(|socket| self.state.try_send(socket, transmit))
     }
 
     /// One by one, for a path or a driver that refuses the train. What does not fit into the
@@ -144,12 +139,12 @@ impl DatagramSocket for UdpSocket {
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
             let mut last = None;
-            let result = self.io.try_io(Interest::READABLE, || {
-                let socket = UdpSockRef::from(&self.io);
+            let result = self.io.try_recv(|socket| {
                 let count = self
                     .state
                     .recv(socket, &mut bufs[..batch], &mut received[..batch])?;
-                // The queue is empty now: saying so saves asking for it.
+                // The queue was empty, which saves asking for it. What came since, an error report
+                // that ended the batch included, the reactor has yet to report.
                 if RECEIVES_ALL_IT_CAN && count < batch {
                     last = Some(count);
                     return Err(io::ErrorKind::WouldBlock.into());
@@ -189,7 +184,7 @@ impl DatagramSocket for UdpSocket {
         if !self.has_reports.load(Ordering::Relaxed) {
             return None;
         }
-        let report = self.state.recv_transport_error(UdpSockRef::from(&self.io));
+        let report = self.state.recv_transport_error(self.io.socket());
         let Ok(Some(error)) = report else {
             self.has_reports.store(false, Ordering::Relaxed);
             return None;
@@ -271,6 +266,14 @@ mod tests {
             datagrams,
             transmit.datagrams().map(<[u8]>::to_vec).collect::<Vec<_>>()
         );
+    }
+
+    #[tokio::test]
+    async fn room_can_be_waited_for_again_and_again() {
+        let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), (0, 0)).unwrap();
+        for _ in 0..3 {
+            poll_fn(|cx| socket.poll_send_ready(cx)).await.unwrap();
+        }
     }
 
     #[tokio::test]

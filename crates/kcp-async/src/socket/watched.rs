@@ -1,0 +1,185 @@
+//! A UDP socket and what the reactor knows of it.
+//!
+//! **Invariant**: the reactor reports room to send only while somebody waits for it. A UDP socket has
+//! room again after nearly every datagram, and each report would wake a thread for nothing.
+
+#[cfg(not(unix))]
+pub(super) use elsewhere::Watched;
+#[cfg(unix)]
+pub(super) use unix::Watched;
+
+#[cfg(unix)]
+mod unix {
+    use std::io;
+    use std::net::{SocketAddr, UdpSocket};
+    use std::task::{Context, Poll, ready};
+
+    use quinn_udp::UdpSockRef;
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    use crate::mutex::Mutex;
+
+    /// See the module.
+    #[derive(Debug)]
+    pub(in crate::socket) struct Watched {
+        reads: AsyncFd<UdpSocket>,
+        room: Mutex<Room>,
+    }
+
+    /// Enters a socket into the reactor, for one interest.
+    ///
+    /// tokio warns of this constructor because some types may change or close the descriptor they
+    /// name. A socket of the standard library does neither, and what replaces it is not for a crate
+    /// without `unsafe`. `tokio::net::UdpSocket` would be entered for both interests.
+    #[allow(deprecated, reason = "sound for a socket that owns its descriptor")]
+    fn watch(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+        AsyncFd::with_interest(socket, interest)
+    }
+
+    /// A reactor takes a descriptor once, so waiting for room needs a second one.
+    #[derive(Debug, Default)]
+    enum Room {
+        #[default]
+        NeverWaited,
+        Idle(UdpSocket),
+        Waits(AsyncFd<UdpSocket>),
+    }
+
+    impl Watched {
+        /// `socket` is non-blocking.
+        pub(in crate::socket) fn new(socket: UdpSocket) -> io::Result<Self> {
+            Ok(Self {
+                reads: watch(socket, Interest::READABLE)?,
+                room: Mutex::new(Room::default()),
+            })
+        }
+
+        pub(in crate::socket) fn socket(&self) -> UdpSockRef<'_> {
+            self.reads.get_ref().into()
+        }
+
+        pub(in crate::socket) fn local_addr(&self) -> io::Result<SocketAddr> {
+            self.reads.get_ref().local_addr()
+        }
+
+        /// Nothing to wait for: the first send may be tried at once.
+        pub(in crate::socket) async fn writable(&self) -> io::Result<()> {
+            std::future::ready(Ok(())).await
+        }
+
+        pub(in crate::socket) fn try_send(
+            &self,
+            send: impl FnOnce(UdpSockRef<'_>) -> io::Result<()>,
+        ) -> io::Result<()> {
+            send(self.socket())
+        }
+
+        pub(in crate::socket) fn poll_send_ready(
+            &self,
+            cx: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
+            let mut room = self.room.lock("room");
+            let socket = match std::mem::take(&mut *room) {
+                Room::Waits(waits) => {
+                    let ready = waits.poll_write_ready(cx).map_ok(drop);
+                    *room = match ready {
+                        Poll::Pending => Room::Waits(waits),
+                        Poll::Ready(_) => Room::Idle(waits.into_inner()),
+                    };
+                    return ready;
+                }
+                Room::Idle(socket) => Ok(socket),
+                Room::NeverWaited => self.reads.get_ref().try_clone(),
+            };
+            // Out of descriptors: the caller may ask the socket itself, again and again.
+            let Ok(socket) = socket else {
+                return Poll::Ready(Ok(()));
+            };
+            let waits = watch(socket, Interest::WRITABLE)?;
+            let ready = waits.poll_write_ready(cx).map_ok(drop);
+            *room = Room::Waits(waits);
+            ready
+        }
+
+        pub(in crate::socket) fn poll_recv_ready(
+            &self,
+            cx: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
+            let _stays_ready = ready!(self.reads.poll_read_ready(cx))?;
+            Poll::Ready(Ok(()))
+        }
+
+        /// `WouldBlock` makes the socket wait for the reactor's next report.
+        pub(in crate::socket) fn try_recv<R>(
+            &self,
+            recv: impl FnOnce(UdpSockRef<'_>) -> io::Result<R>,
+        ) -> io::Result<R> {
+            self.reads
+                .try_io(Interest::READABLE, |socket| recv(socket.into()))
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod elsewhere {
+    use std::io;
+    use std::net::{SocketAddr, UdpSocket};
+    use std::task::{Context, Poll};
+
+    use quinn_udp::UdpSockRef;
+    use tokio::io::Interest;
+
+    /// See the module. Here it is as tokio has it.
+    #[derive(Debug)]
+    pub(in crate::socket) struct Watched(tokio::net::UdpSocket);
+
+    impl Watched {
+        /// `socket` is non-blocking.
+        pub(in crate::socket) fn new(socket: UdpSocket) -> io::Result<Self> {
+            tokio::net::UdpSocket::from_std(socket).map(Self)
+        }
+
+        pub(in crate::socket) fn socket(&self) -> UdpSockRef<'_> {
+            (&self.0).into()
+        }
+
+        pub(in crate::socket) fn local_addr(&self) -> io::Result<SocketAddr> {
+            self.0.local_addr()
+        }
+
+        /// Until the reactor knows that the socket can send.
+        pub(in crate::socket) async fn writable(&self) -> io::Result<()> {
+            self.0.writable().await
+        }
+
+        pub(in crate::socket) fn try_send(
+            &self,
+            send: impl FnOnce(UdpSockRef<'_>) -> io::Result<()>,
+        ) -> io::Result<()> {
+            self.0.try_io(Interest::WRITABLE, || send(self.socket()))
+        }
+
+        pub(in crate::socket) fn poll_send_ready(
+            &self,
+            cx: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.0.poll_send_ready(cx)
+        }
+
+        pub(in crate::socket) fn poll_recv_ready(
+            &self,
+            cx: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.0.poll_recv_ready(cx)
+        }
+
+        /// `WouldBlock` makes the socket wait for the reactor's next report.
+        pub(in crate::socket) fn try_recv<R>(
+            &self,
+            recv: impl FnOnce(UdpSockRef<'_>) -> io::Result<R>,
+        ) -> io::Result<R> {
+            self.0.try_io(Interest::READABLE, || recv(self.socket()))
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Payload bytes waiting to be sent or acknowledged.
+//! Payload bytes that wait: to be sent and acknowledged, or for what comes before them.
 //!
 //! Slots are appended to pooled blocks, so that the segments of a train lie side by side. A block goes
 //! back to the pool when its last slot is released.
@@ -38,9 +38,10 @@ struct Block {
     live: u32,
 }
 
-/// The blocks of one session, oldest first.
+/// Blocks, oldest first.
 ///
-/// Invariant: every block but the last has a live slot or an empty `bytes`; the first one is live.
+/// Invariants: every block but the last has a live slot or an empty `bytes`; the first one is live;
+/// a block is followed by another only if it has less room than the other's first slot took.
 #[derive(Debug)]
 pub(crate) struct PayloadStore {
     blocks: VecDeque<Block>,
@@ -48,6 +49,8 @@ pub(crate) struct PayloadStore {
     first: u32,
     /// Payload bytes of live slots.
     live_bytes: usize,
+    /// The same, with the dead slots of blocks that are held for live ones.
+    filled_bytes: usize,
     pool: Arc<BufferPool>,
 }
 
@@ -57,6 +60,7 @@ impl PayloadStore {
             blocks: VecDeque::new(),
             first: 0,
             live_bytes: 0,
+            filled_bytes: 0,
             pool,
         }
     }
@@ -66,16 +70,43 @@ impl PayloadStore {
         self.live_bytes
     }
 
+    /// Bytes that blocks are held for, live or not: they take at most twice that and one block.
+    pub(crate) const fn filled_bytes(&self) -> usize {
+        self.filled_bytes
+    }
+
     /// Copies `payload` into a new slot. `more` is how many bytes the same write will still bring:
     /// a hint for the size of a new block.
     pub(crate) fn insert(&mut self, payload: &[u8], more: usize) -> PayloadRef {
-        let need = payload.len();
-        let fits = self.blocks.back().is_some_and(|block| room(block) >= need);
-        if !fits {
-            self.add_block(need, more);
+        if !self.has_room(payload.len()) {
+            let bytes = self.pool.take(self.block_size(payload.len(), more));
+            self.blocks.push_back(Block { bytes, live: 0 });
         }
+        self.append(payload)
+    }
+
+    /// The same with blocks that take no more memory than what is in them, while that is little.
+    pub(crate) fn insert_sparing(&mut self, payload: &[u8]) -> PayloadRef {
+        let size = self.block_size(payload.len(), 0);
+        if size > POOL_CLASS_BYTES[0] / 2 {
+            return self.insert(payload, 0);
+        }
+        if !self.has_room(payload.len()) {
+            let bytes = Vec::with_capacity(size);
+            self.blocks.push_back(Block { bytes, live: 0 });
+        }
+        self.append(payload)
+    }
+
+    fn has_room(&self, len: usize) -> bool {
+        self.blocks.back().is_some_and(|block| room(block) >= len)
+    }
+
+    /// Into the last block, which has room.
+    fn append(&mut self, payload: &[u8]) -> PayloadRef {
         let block = self.first.wrapping_add(self.blocks.len() as u32 - 1);
         self.live_bytes += payload.len();
+        self.filled_bytes += payload.len();
         let last = self
             .blocks
             .back_mut()
@@ -103,6 +134,7 @@ impl PayloadStore {
                 .is_some_and(|block| block.bytes.len() == end && room(block) >= bytes.len());
         if in_place {
             self.live_bytes += bytes.len();
+            self.filled_bytes += bytes.len();
             self.blocks
                 .back_mut()
                 .expect("looked at just now")
@@ -122,6 +154,9 @@ impl PayloadStore {
 
     /// The payload of a slot.
     pub(crate) fn payload(&self, at: PayloadRef, len: usize) -> &[u8] {
+        if at == PayloadRef::NONE {
+            return &[];
+        }
         let start = at.offset as usize;
         &self.blocks[self.position(at)].bytes[start..start + len]
     }
@@ -136,6 +171,7 @@ impl PayloadStore {
         let block = &mut self.blocks[position];
         block.live -= 1;
         if block.live == 0 {
+            self.filled_bytes -= block.bytes.len();
             self.pool.give(core::mem::take(&mut block.bytes));
             while self.blocks.front().is_some_and(|block| block.live == 0) {
                 self.blocks.pop_front();
@@ -149,11 +185,9 @@ impl PayloadStore {
     }
 
     /// A sender with a backlog gets large blocks, a sender of single messages small ones.
-    fn add_block(&mut self, need: usize, more: usize) {
+    fn block_size(&self, need: usize, more: usize) -> usize {
         let want = (need + more).max(self.live_bytes);
-        let size = want.min(POOL_CLASS_BYTES[3]).max(need);
-        let bytes = self.pool.take(size);
-        self.blocks.push_back(Block { bytes, live: 0 });
+        want.min(POOL_CLASS_BYTES[3]).max(need)
     }
 }
 

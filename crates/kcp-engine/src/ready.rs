@@ -19,7 +19,7 @@ pub(crate) struct Boundary {
 ///
 /// Invariants: the blocks behind `read` hold exactly the bytes of `segments`; no block is read to
 /// its end; a block is followed by another only if it has less room than the other's first payload
-/// took, so that all blocks but the first and the last are at most three times the bytes in them;
+/// took, so that all blocks but the first and the last are at most twice the bytes in them;
 /// nothing is kept for an empty queue but the two deques' own memory.
 #[derive(Debug)]
 pub(crate) struct ReadyQueue {
@@ -67,27 +67,10 @@ impl ReadyQueue {
             return;
         }
         let block = match self.blocks.back_mut() {
-            Some(last) if room(last) >= payload.len() => last,
+            Some(last) if last.capacity() - last.len() >= payload.len() => last,
             _ => self.add_block(payload.len(), sparing),
         };
         block.extend_from_slice(payload);
-    }
-
-    /// What still fits into the last block.
-    fn room(&self) -> usize {
-        self.blocks.back().map_or(0, room)
-    }
-
-    /// Appends a segment that has a buffer of its own. It becomes a block only if the last one has
-    /// no room for its bytes and it is not mostly empty.
-    pub(crate) fn push_buffer(&mut self, buffer: Vec<u8>, frg: u8) {
-        if self.room() >= buffer.len() || buffer.capacity() > 2 * buffer.len() {
-            self.push(&buffer, frg, false);
-            self.pool.give(buffer);
-        } else {
-            self.note(buffer.len(), frg);
-            self.blocks.push_back(buffer);
-        }
     }
 
     fn note(&mut self, len: usize, frg: u8) {
@@ -194,10 +177,6 @@ impl ReadyQueue {
     }
 }
 
-fn room(block: &Vec<u8>) -> usize {
-    block.capacity() - block.len()
-}
-
 impl Drop for ReadyQueue {
     /// Gives the blocks back to the pool.
     fn drop(&mut self) {
@@ -238,31 +217,17 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_sparse_buffer_is_not_kept() {
-        let (mut ready, pool) = queue();
-        for _ in 0..100 {
-            let mut buffer = pool.take(1);
-            buffer.push(7);
-            ready.push_buffer(buffer, 0);
-        }
-        let held: usize = ready.blocks.iter().map(Vec::capacity).sum();
-        assert!(held <= 1_024, "{held}");
-    }
-
     /// A block is as large as the backlog, so one that is left with a byte in it costs 64 KiB.
     #[test]
     fn no_block_is_left_while_the_next_payload_fits_into_it() {
-        let (mut ready, pool) = queue();
+        let (mut ready, _pool) = queue();
         for _ in 0..4_000 {
             ready.push(&[1], 0, false);
-            let mut buffer = pool.take(1_400);
-            buffer.extend_from_slice(&[2; 1_400]);
-            ready.push_buffer(buffer, 0);
+            ready.push(&[2; 1_400], 0, false);
         }
         let held: usize = ready.blocks.iter().map(Vec::capacity).sum();
         assert!(
-            held <= 3 * ready.unread() + 2 * POOL_CLASS_BYTES[3],
+            held <= 2 * ready.unread() + 2 * POOL_CLASS_BYTES[3],
             "{held}"
         );
     }
@@ -287,21 +252,15 @@ mod tests {
         /// Whatever the pieces, the bytes come out as they went in.
         #[test]
         fn bytes_keep_their_order(
-            pieces in prop::collection::vec((0_usize..3_000, any::<bool>(), any::<bool>()), 1..60),
+            pieces in prop::collection::vec((0_usize..3_000, any::<bool>()), 1..60),
             reads in prop::collection::vec(1_usize..9_000, 1..60),
         ) {
-            let (mut ready, pool) = queue();
+            let (mut ready, _pool) = queue();
             let (mut sent, mut got) = (0_u8, 0_u8);
             let mut reads = reads.into_iter().cycle();
-            for (len, own, sparing) in pieces {
+            for (len, sparing) in pieces {
                 let payload: Vec<u8> = (0..len).map(|_| { sent = sent.wrapping_add(1); sent }).collect();
-                if own {
-                    let mut buffer = pool.take(len);
-                    buffer.extend_from_slice(&payload);
-                    ready.push_buffer(buffer, 0);
-                } else {
-                    ready.push(&payload, 0, sparing);
-                }
+                ready.push(&payload, 0, sparing);
                 let mut out = alloc::vec![0; reads.next().unwrap_or(1)];
                 let n = ready.take_bytes(&mut out);
                 for &byte in &out[..n] {

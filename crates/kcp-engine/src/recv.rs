@@ -7,13 +7,15 @@ use alloc::vec::Vec;
 use crate::buffer::{BufferPool, POOL_CLASS_BYTES};
 use crate::config::IKCP_WND_RCV;
 use crate::error::RecvError;
+use crate::payload::{PayloadRef, PayloadStore};
 use crate::ready::ReadyQueue;
 use crate::seq::Sn;
 
 /// One segment that arrived out of order.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Arrived {
-    bytes: Vec<u8>,
+    at: PayloadRef,
+    len: u32,
     frg: u8,
     /// The end of the stream instead of data.
     fin: bool,
@@ -44,11 +46,9 @@ pub(crate) struct Receiver {
     reorder: Vec<Option<Arrived>>,
     reordered: usize,
     ready: ReadyQueue,
-    /// Payload in `reorder`, and the memory that it takes.
-    reordered_bytes: usize,
-    reordered_capacity: usize,
-    /// Most bytes held before segments out of order are refused; in order, twice that. Memory out of
-    /// order counts whole, because it may be mostly empty; ready blocks are full but for two.
+    /// The payload of what is in `reorder`.
+    kept: PayloadStore,
+    /// Most bytes held before segments out of order are refused; in order, twice that.
     limit_bytes: usize,
     /// The peer has not proven itself: it gets no more memory than it sends.
     is_stranger: bool,
@@ -68,8 +68,7 @@ impl Receiver {
             reorder: Vec::new(),
             reordered: 0,
             ready: ReadyQueue::new(Arc::clone(&pool)),
-            reordered_bytes: 0,
-            reordered_capacity: 0,
+            kept: PayloadStore::new(Arc::clone(&pool)),
             limit_bytes,
             is_stranger: false,
             finished: false,
@@ -112,7 +111,7 @@ impl Receiver {
 
     /// Bytes held for the application, in order or not.
     pub(crate) const fn held_bytes(&self) -> usize {
-        self.ready.unread() + self.reordered_bytes
+        self.ready.unread() + self.kept.live_bytes()
     }
 
     /// Whether the peer's FIN has been reached in order.
@@ -162,50 +161,51 @@ impl Receiver {
         } else {
             self.make_room(ahead + 1);
             let index = self.index(sn);
-            let bytes = self.keep(payload);
-            self.reorder[index] = Some(Arrived { bytes, frg, fin });
+            self.reorder[index] = Some(Arrived {
+                at: self.keep(payload),
+                // A payload fits a datagram.
+                len: payload.len() as u32,
+                frg,
+                fin,
+            });
             self.reordered += 1;
         }
         self.deliver_reordered();
         Arrival::New
     }
 
-    /// protocol.md 11.4. What completes the message in front is always taken: nothing else could
-    /// make room.
+    /// protocol.md 11.4.
     fn has_room(&self, in_order: bool, len: usize) -> bool {
-        let limit = if in_order {
-            self.limit_bytes.saturating_mul(2)
-        } else {
-            self.limit_bytes
-        };
-        let completes = in_order
-            && match self.ready.front() {
-                None => true,
-                Some(head) => self.ready.len() <= usize::from(head.frg),
-            };
-        let held = self.ready.unread() + self.reordered_capacity;
-        completes || held.saturating_add(len) <= limit
+        let held = self.held_bytes().saturating_add(len);
+        let twice = self.limit_bytes.saturating_mul(2);
+        match in_order {
+            true => held <= twice || self.completes_front(),
+            // Blocks are held for what is not delivered yet: on a path that loses much, for little
+            // more than that.
+            false => {
+                let most = twice.saturating_add(POOL_CLASS_BYTES[3]);
+                held <= self.limit_bytes && self.kept.filled_bytes().saturating_add(len) <= most
+            }
+        }
     }
 
-    /// A copy of the payload. A pooled buffer several times its size would only waste memory.
-    fn keep(&mut self, payload: &[u8]) -> Vec<u8> {
-        let len = payload.len();
-        let mut bytes = match len {
-            0 => Vec::new(),
-            // A stranger's datagram has room for fifty segments of a byte each.
-            _ if self.is_stranger && len <= POOL_CLASS_BYTES[0] / 2 => Vec::with_capacity(len),
-            _ if POOL_CLASS_BYTES[1..3]
-                .iter()
-                .any(|&class| class < len && len <= class * 2) =>
-            {
-                Vec::with_capacity(len)
-            }
-            _ => self.pool.take(len),
-        };
-        bytes.extend_from_slice(payload);
-        self.reordered_bytes += len;
-        self.reordered_capacity += bytes.capacity();
-        bytes
+    /// Whether the next segment may be what the message in front is waiting for. It is always taken:
+    /// nothing else could make room.
+    fn completes_front(&self) -> bool {
+        match self.ready.front() {
+            None => true,
+            Some(head) => self.ready.len() <= usize::from(head.frg),
+        }
+    }
+
+    /// A copy of the payload.
+    fn keep(&mut self, payload: &[u8]) -> PayloadRef {
+        match payload.is_empty() {
+            true => PayloadRef::NONE,
+            // A datagram has room for fifty segments of a byte each.
+            false if self.is_stranger => self.kept.insert_sparing(payload),
+            false => self.kept.insert(payload, 0),
+        }
     }
 
     /// Size of the next message if all of it is here (protocol.md 4.3).
@@ -276,12 +276,9 @@ impl Receiver {
     /// What lies behind a FIN belongs to nobody.
     fn finish(&mut self) {
         self.finished = true;
-        for part in core::mem::take(&mut self.reorder).into_iter().flatten() {
-            self.pool.give(part.bytes);
-        }
+        self.reorder = Vec::new();
         self.reordered = 0;
-        self.reordered_bytes = 0;
-        self.reordered_capacity = 0;
+        self.kept = PayloadStore::new(Arc::clone(&self.pool));
     }
 
     fn deliver_reordered(&mut self) {
@@ -291,13 +288,15 @@ impl Receiver {
                 break;
             };
             self.reordered -= 1;
-            self.reordered_bytes -= arrived.bytes.len();
-            self.reordered_capacity -= arrived.bytes.capacity();
             self.next = self.next.next();
-            match arrived.fin {
-                true => self.finish(),
-                false => self.ready.push_buffer(arrived.bytes, arrived.frg),
+            if arrived.fin {
+                self.finish();
+                return;
             }
+            let (at, len) = (arrived.at, arrived.len as usize);
+            let payload = self.kept.payload(at, len);
+            self.ready.push(payload, arrived.frg, self.is_stranger);
+            self.kept.release(at, len);
         }
     }
 
@@ -311,23 +310,83 @@ impl Receiver {
             return;
         }
         let old_len = self.reorder.len();
-        let mut old = core::mem::take(&mut self.reorder);
+        let old = core::mem::take(&mut self.reorder);
         self.reorder
-            .resize_with(len.next_power_of_two().max(FIRST_SLOTS), || None);
+            .resize(len.next_power_of_two().max(FIRST_SLOTS), None);
         for i in 0..old_len {
             let sn = self.next + i as u32;
             let from = sn.get() as usize & (old_len - 1);
             let to = self.index(sn);
-            self.reorder[to] = old[from].take();
+            self.reorder[to] = old[from];
         }
     }
 }
 
-impl Drop for Receiver {
-    /// Gives the buffers of segments out of order back to the pool.
-    fn drop(&mut self) {
-        for part in self.reorder.drain(..).flatten() {
-            self.pool.give(part.bytes);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 192_000;
+    const JUMBO: usize = POOL_CLASS_BYTES[3];
+
+    fn receiver() -> (Receiver, Arc<BufferPool>) {
+        let pool = Arc::new(BufferPool::new());
+        let receiver = Receiver::new(Sn::ZERO, 65_535, LIMIT, Arc::clone(&pool));
+        (receiver, pool)
+    }
+
+    /// Bytes of buffers that are not in the pool.
+    fn taken(pool: &BufferPool) -> usize {
+        let stats = pool.stats();
+        let classes = POOL_CLASS_BYTES.iter().enumerate();
+        classes
+            .map(|(n, bytes)| bytes * (stats.allocated[n] - stats.idle[n] - stats.freed[n]))
+            .sum()
+    }
+
+    /// Each block is held for one byte far ahead, while all else in it is delivered and read.
+    #[test]
+    fn blocks_held_for_single_bytes_are_bounded() {
+        let (mut receiver, pool) = receiver();
+        // Blocks are as large as what waits.
+        for sn in 65_000..65_070 {
+            receiver.insert(Sn::new(sn), 0, false, &[2; 1_376]);
         }
+        let mut refused = 0;
+        for round in 0..20_000_u32 {
+            let next = receiver.next();
+            if round % 46 == 0 {
+                receiver.insert(Sn::new(30_000 + round), 0, false, b"x");
+            }
+            let sent = receiver.insert(next.next(), 0, false, &[1; 1_376]);
+            refused += u32::from(sent == Arrival::NoRoom);
+            assert_eq!(receiver.insert(next, 0, false, b"y"), Arrival::New);
+            while receiver.read(&mut [0; 4_096]).is_ok() {}
+        }
+        assert!(refused > 15_000, "{refused}");
+        let most = 2 * (2 * LIMIT + JUMBO) + 2 * JUMBO;
+        assert!(taken(&pool) <= most, "{}", taken(&pool));
+    }
+
+    #[test]
+    fn what_lies_behind_the_end_is_let_go() {
+        let (mut receiver, pool) = receiver();
+        receiver.insert(Sn::new(2), 0, false, &[1; 1_376]);
+        receiver.insert(Sn::new(1), 0, true, b"");
+        receiver.insert(Sn::ZERO, 0, false, b"last");
+        assert!(receiver.is_finished());
+        assert_eq!((receiver.held_bytes(), receiver.reordered()), (4, 0));
+        assert_eq!(receiver.read(&mut [0; 8]), Ok(4));
+        assert_eq!(taken(&pool), 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_receiver_that_goes() {
+        let (mut receiver, pool) = receiver();
+        for sn in [0, 1, 5, 9] {
+            receiver.insert(Sn::new(sn), 0, false, &[1; 1_376]);
+        }
+        drop(receiver);
+        assert_eq!(taken(&pool), 0);
     }
 }

@@ -13,7 +13,7 @@ datagrams=ours,tokio_kcp,kcp-tokio
 
 rows bulk --workload bulk --peer "ours,tcp,raw-gso,tokio_kcp,kcp-tokio" --reps 3
 engine --reps 2
-rows ping-pong --workload ping-pong --peer "$streams" --reps 3
+rows ping-pong --workload ping-pong --peer "ours-polling,$streams" --reps 3
 rows lossy-bulk --workload lossy-bulk --peer "$datagrams" --seconds 4 --reps 2
 rows lossy-messages --workload lossy-messages --peer "$datagrams" --loss 1,10 --seconds 8 --reps 2
 rows parallel --workload parallel --peer "$streams" --reps 2

@@ -49,7 +49,7 @@ pub(crate) trait Connector: Send + Sync {
 /// The listening side of `peer`.
 pub(crate) async fn bind(peer: Peer, task: &Task) -> io::Result<Box<dyn Acceptor>> {
     match peer {
-        Peer::Ours | Peer::Other => ours::bind(task).await,
+        Peer::Ours | Peer::OursPolling | Peer::Other => ours::bind(peer, task).await,
         Peer::Tcp => tcp::bind(task),
         Peer::Quinn => quinn::bind(task),
         Peer::TokioKcp => tokio_kcp::bind(task).await,
@@ -62,7 +62,7 @@ pub(crate) async fn bind(peer: Peer, task: &Task) -> io::Result<Box<dyn Acceptor
 /// The connecting side of `peer`.
 pub(crate) async fn connector(peer: Peer, task: &Task) -> io::Result<Arc<dyn Connector>> {
     match peer {
-        Peer::Ours | Peer::Other => ours::connector(task).await,
+        Peer::Ours | Peer::OursPolling | Peer::Other => ours::connector(peer, task).await,
         Peer::Tcp => Ok(tcp::connector(task)),
         Peer::Quinn => quinn::connector(task),
         Peer::TokioKcp => Ok(tokio_kcp::connector(task)),

@@ -17,6 +17,8 @@ pub(crate) type Metrics = BTreeMap<String, f64>;
 pub(crate) enum Peer {
     /// kcp-async.
     Ours,
+    /// kcp-async whose drivers poll for 50 us before they sleep. Ping-pong, unless asked for.
+    OursPolling,
     /// kcp-async as another build of this program has it: `--other` says which.
     Other,
     /// Raw UDP with GSO and GRO: what the kernel can do. Bulk only.
@@ -42,6 +44,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::OursPolling => "ours-polling",
             Self::Other => "other",
             Self::RawGso => "raw-gso",
             Self::RawSingle => "raw-single",

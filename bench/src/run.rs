@@ -94,7 +94,10 @@ fn peers(args: &RunArgs) -> Vec<Peer> {
     } else {
         &args.peer
     };
+    let asked_for = !args.peer.is_empty();
     let knows = |peer: &Peer| match args.workload {
+        Workload::PingPong if *peer == Peer::OursPolling => true,
+        _ if *peer == Peer::OursPolling => asked_for,
         _ if *peer == Peer::Other && args.other.is_none() => false,
         Workload::Bulk => true,
         // The relay carries datagrams.

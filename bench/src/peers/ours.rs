@@ -11,21 +11,20 @@ use std::time::Duration;
 use kcp_async::{EndpointConfig, FlushPolicy, KcpConfig, KcpEndpoint, KcpStream, NoDelay};
 
 use super::{Acceptor, BoxStream, Connector, Pending, sockets};
-use crate::protocol::{Task, Workload};
+use crate::protocol::{Peer, Task, Workload};
 
-pub(super) async fn bind(task: &Task) -> io::Result<Box<dyn Acceptor>> {
-    Ok(Box::new(Server(endpoint(task).await?)))
+pub(super) async fn bind(peer: Peer, task: &Task) -> io::Result<Box<dyn Acceptor>> {
+    let endpoint = KcpEndpoint::bind(sockets::any_port(), config(peer, task)).await?;
+    Ok(Box::new(Server(endpoint)))
 }
 
-pub(super) async fn connector(task: &Task) -> io::Result<Arc<dyn Connector>> {
+pub(super) async fn connector(peer: Peer, task: &Task) -> io::Result<Arc<dyn Connector>> {
+    let config = config(peer, task);
     let shared = match task.workload {
-        Workload::Sessions => Some(endpoint(task).await?),
+        Workload::Sessions => Some(KcpEndpoint::bind(sockets::any_port(), &config).await?),
         _ => None,
     };
-    Ok(Arc::new(Client {
-        shared,
-        config: config(task),
-    }))
+    Ok(Arc::new(Client { shared, config }))
 }
 
 struct Server(KcpEndpoint);
@@ -60,11 +59,11 @@ impl Connector for Client {
     }
 }
 
-async fn endpoint(task: &Task) -> io::Result<KcpEndpoint> {
-    Ok(KcpEndpoint::bind(sockets::any_port(), config(task)).await?)
-}
-
-fn config(task: &Task) -> EndpointConfig {
+fn config(peer: Peer, task: &Task) -> EndpointConfig {
+    let busy_poll = match peer {
+        Peer::OursPolling => Duration::from_micros(50),
+        _ => Duration::ZERO,
+    };
     let protocol = KcpConfig::new()
         .nodelay(match task.nodelay {
             0 => NoDelay::Off,
@@ -82,4 +81,5 @@ fn config(task: &Task) -> EndpointConfig {
         .recv_buffer(task.buffers)
         .accept_backlog(16_384)
         .allow_shared_remote(task.workload == Workload::Sessions)
+        .busy_poll(busy_poll)
 }

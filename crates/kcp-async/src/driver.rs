@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use busy_poll::BusyPoll;
 use kcp_engine::Instant;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
@@ -25,6 +26,7 @@ use crate::shared::Shared;
 use crate::time_wait::TimeWait;
 use crate::wakers::WakeList;
 
+mod busy_poll;
 mod open;
 mod receive;
 mod serve;
@@ -57,6 +59,7 @@ struct EndpointDriver {
     /// Unproven sessions are not cleared away again before this.
     next_clearance: Instant,
     receive_failures: u32,
+    busy_poll: BusyPoll,
     wake: WakeList,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
@@ -65,6 +68,7 @@ struct EndpointDriver {
 impl EndpointDriver {
     fn new(shared: Arc<Shared>) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(tokio::time::Instant::now()));
+        let busy_poll = BusyPoll::new(shared.config.busy_poll_time());
         Self {
             shared,
             deadlines: Deadlines::new(),
@@ -77,6 +81,7 @@ impl EndpointDriver {
             resets: ResetBudget::default(),
             next_clearance: Instant::ZERO,
             receive_failures: 0,
+            busy_poll,
             wake: WakeList::new(),
             timer,
             timer_at: None,
@@ -93,7 +98,7 @@ impl EndpointDriver {
         self.hear_socket_errors();
         more |= self.rearm_timer(cx);
         // Sending what was blocked may have reached a session's bound again.
-        Ok(more || !self.unfinished.is_empty())
+        Ok(more || !self.unfinished.is_empty() || self.busy_poll.is_on())
     }
 
     fn fire_deadlines(&mut self) -> bool {

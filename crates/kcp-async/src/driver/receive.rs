@@ -39,7 +39,10 @@ impl EndpointDriver {
             let received = BUFFERS.with_borrow_mut(|storage| self.receive_batch(cx, storage, now));
             match received {
                 Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(())) => self.receive_failures = 0,
+                Poll::Ready(Ok(())) => {
+                    self.receive_failures = 0;
+                    self.busy_poll.heard();
+                }
                 Poll::Ready(Err(error)) => self.note_receive_failure(&error)?,
             }
             self.send_replies();

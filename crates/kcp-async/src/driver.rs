@@ -58,6 +58,8 @@ struct EndpointDriver {
     resets: ResetBudget,
     /// Unproven sessions are not cleared away again before this.
     next_clearance: Instant,
+    /// Buffers of the next receive call.
+    receive_buffers: usize,
     receive_failures: u32,
     busy_poll: BusyPoll,
     wake: WakeList,
@@ -80,6 +82,7 @@ impl EndpointDriver {
             replies: Vec::new(),
             resets: ResetBudget::default(),
             next_clearance: Instant::ZERO,
+            receive_buffers: receive::FEWEST_BUFFERS,
             receive_failures: 0,
             busy_poll,
             wake: WakeList::new(),
@@ -91,9 +94,11 @@ impl EndpointDriver {
     /// One turn. `Ok(true)` if there is more to do at once.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
         let mut more = self.receive(cx)?;
-        more |= self.fire_deadlines();
-        more |= self.serve_dirty(cx);
-        more |= self.send_blocked(cx)?;
+        // Reading the clock costs as much as looking after a session.
+        let now = self.shared.clock.now();
+        more |= self.fire_deadlines(now);
+        more |= self.serve_dirty(cx, now);
+        more |= self.send_blocked(cx, now)?;
         self.wake.wake();
         self.hear_socket_errors();
         more |= self.rearm_timer(cx);
@@ -101,8 +106,7 @@ impl EndpointDriver {
         Ok(more || !self.unfinished.is_empty() || self.busy_poll.is_on())
     }
 
-    fn fire_deadlines(&mut self) -> bool {
-        let now = self.shared.clock.now();
+    fn fire_deadlines(&mut self, now: Instant) -> bool {
         self.time_wait.expire(now);
         self.note_time_wait();
         for _ in 0..DEADLINES_PER_TURN {
@@ -117,8 +121,7 @@ impl EndpointDriver {
         true
     }
 
-    fn serve_dirty(&mut self, cx: &Context<'_>) -> bool {
-        let now = self.shared.clock.now();
+    fn serve_dirty(&mut self, cx: &Context<'_>, now: Instant) -> bool {
         let mut list = mem::take(&mut self.unfinished);
         self.serve_all(&mut list, now);
         // Two rounds: what wakes while we serve is usually the other half of the same exchange.

@@ -18,10 +18,19 @@ use crate::session::{Session, SessionCell};
 use crate::socket::{RecvMeta, Transmit};
 
 thread_local! {
-    /// Receive buffers, shared by the drivers of a thread: a driver needs them only while it is
-    /// polled, and an idle endpoint should own none. The pages are touched as they fill.
-    static BUFFERS: RefCell<Box<[u8]>> =
-        RefCell::new(vec![0; BATCH * BUFFER_BYTES].into_boxed_slice());
+    /// Shared by the drivers of a thread: a driver needs them only while it is polled, and an idle
+    /// endpoint should own none.
+    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
+        bytes: vec![0; BATCH * BUFFER_BYTES].into_boxed_slice(),
+        meta: [RecvMeta::default(); BATCH],
+    });
+}
+
+/// Room for a batch.
+struct Buffers {
+    /// The pages are touched as they fill.
+    bytes: Box<[u8]>,
+    meta: [RecvMeta; BATCH],
 }
 
 /// Where a datagram came from and to.
@@ -36,7 +45,7 @@ impl EndpointDriver {
     pub(super) fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
         for _ in 0..BATCHES_PER_TURN {
             let now = self.shared.clock.now();
-            let received = BUFFERS.with_borrow_mut(|storage| self.receive_batch(cx, storage, now));
+            let received = BUFFERS.with_borrow_mut(|buffers| self.receive_batch(cx, buffers, now));
             match received {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(())) => {
@@ -64,25 +73,29 @@ impl EndpointDriver {
     fn receive_batch(
         &mut self,
         cx: &mut Context<'_>,
-        storage: &mut [u8],
+        buffers: &mut Buffers,
         now: Instant,
     ) -> Poll<std::io::Result<()>> {
-        let mut meta = [RecvMeta::default(); BATCH];
+        let Buffers { bytes, meta } = buffers;
+        let offered = self.receive_buffers;
         let count = {
-            let mut parts = storage.chunks_exact_mut(BUFFER_BYTES);
+            let mut parts = bytes.chunks_exact_mut(BUFFER_BYTES).take(offered);
             let mut bufs: [IoSliceMut<'_>; BATCH] =
                 array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
-            match self.shared.socket.poll_recv(cx, &mut bufs, &mut meta) {
-                Poll::Ready(Ok(count)) => count.min(BATCH),
+            let bufs = &mut bufs[..offered];
+            match self.shared.socket.poll_recv(cx, bufs, meta) {
+                Poll::Ready(Ok(count)) => count.min(offered),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
         };
+        // Each buffer offered costs something, filled or not.
+        self.receive_buffers = (2 * count).clamp(FEWEST_BUFFERS, BATCH);
         let shared = Arc::clone(&self.shared);
         let counters = &shared.counters;
         counters.receive_calls.add(1);
         let mut router = shared.router.lock("receive");
-        for (buffer, meta) in storage.chunks_exact_mut(BUFFER_BYTES).zip(&meta[..count]) {
+        for (buffer, meta) in bytes.chunks_exact_mut(BUFFER_BYTES).zip(&meta[..count]) {
             let train = &mut buffer[..meta.len.min(BUFFER_BYTES)];
             let stride = meta.stride.clamp(1, BUFFER_BYTES);
             counters.bytes_received.add(train.len() as u64);
@@ -182,6 +195,8 @@ fn conv_of(datagram: &[u8]) -> Option<Conv> {
 /// Buffers per receive call. Each holds a whole GRO train, so this is up to 1 MiB; more would
 /// leave the cache before it is parsed.
 const BATCH: usize = 16;
+/// One to fill, and one that shows that there was no more.
+pub(super) const FEWEST_BUFFERS: usize = 2;
 /// The largest UDP datagram, and so the largest train.
 const BUFFER_BYTES: usize = 65_536;
 /// Receive calls before timers and writers have their turn: at most 4 MiB, a millisecond or two.

@@ -138,8 +138,11 @@ impl EndpointDriver {
     }
 
     /// Offers the socket what it had no room for.
-    pub(super) fn send_blocked(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
-        let now = self.shared.clock.now();
+    pub(super) fn send_blocked(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Result<bool, ConnectionError> {
         for _ in 0..READINESS_TRIES {
             if self.blocked.is_empty() {
                 self.shared.socket_is_full.store(false, Ordering::Release);

@@ -82,6 +82,26 @@ impl UdpSocket {
         }
     }
 
+    /// Receives a batch of up to `N`.
+    fn recv<const N: usize>(
+        &self,
+        socket: UdpSockRef<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> io::Result<usize> {
+        let mut received = [quinn_udp::RecvMeta::default(); N];
+        let count = self.state.recv(socket, bufs, &mut received[..meta.len()])?;
+        for (meta, from) in meta.iter_mut().zip(&received[..count]) {
+            *meta = RecvMeta {
+                source: from.addr,
+                len: from.len,
+                stride: from.stride,
+                destination: from.dst_ip.filter(|_| self.is_wildcard),
+            };
+        }
+        Ok(count)
+    }
+
     fn send_train(&self, transmit: &quinn_udp::Transmit<'_>) -> io::Result<()> {
         self.io
             .try_send(|socket| self.state.try_send(socket, transmit))
@@ -134,15 +154,16 @@ impl DatagramSocket for UdpSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut received = [quinn_udp::RecvMeta::default(); quinn_udp::BATCH_SIZE];
-        let batch = bufs.len().min(meta.len()).min(received.len());
+        let batch = bufs.len().min(meta.len()).min(quinn_udp::BATCH_SIZE);
+        let (bufs, meta) = (&mut bufs[..batch], &mut meta[..batch]);
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
             let mut last = None;
             let result = self.io.try_recv(|socket| {
-                let count = self
-                    .state
-                    .recv(socket, &mut bufs[..batch], &mut received[..batch])?;
+                let count = match batch {
+                    ..=FEW => self.recv::<FEW>(socket, bufs, meta)?,
+                    _ => self.recv::<{ quinn_udp::BATCH_SIZE }>(socket, bufs, meta)?,
+                };
                 // The queue was empty, which saves asking for it. What came since, an error report
                 // that ended the batch included, the reactor has yet to report.
                 if RECEIVES_ALL_IT_CAN && count < batch {
@@ -151,23 +172,14 @@ impl DatagramSocket for UdpSocket {
                 }
                 Ok(count)
             });
-            let count = match (last, result) {
-                (Some(count), _) => count,
-                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            match (last, result) {
+                (Some(count), _) => return Poll::Ready(Ok(count)),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
                 (None, result) => {
                     self.note(&result);
-                    result?
+                    return Poll::Ready(result);
                 }
-            };
-            for (meta, from) in meta.iter_mut().zip(&received[..count]) {
-                *meta = RecvMeta {
-                    source: from.addr,
-                    len: from.len,
-                    stride: from.stride,
-                    destination: from.dst_ip.filter(|_| self.is_wildcard),
-                };
             }
-            return Poll::Ready(Ok(count));
         }
     }
 
@@ -198,6 +210,8 @@ impl DatagramSocket for UdpSocket {
     }
 }
 
+/// A batch for which the descriptions of a large one would be most of the work.
+const FEW: usize = 2;
 /// Whether a receive call that returns fewer datagrams than it has room for has emptied the queue.
 /// Elsewhere it returns one at a time.
 const RECEIVES_ALL_IT_CAN: bool = cfg!(any(target_os = "linux", target_os = "android"));

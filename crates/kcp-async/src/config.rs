@@ -201,8 +201,8 @@ impl EndpointConfig {
     ///
     /// Being woken is most of a round trip between two processes of a machine, and some of one on a
     /// local network. A process that has a core to spare answers sooner with 50 us or so, best on a
-    /// runtime of one thread; the core is busy all that time. Where every core has work already,
-    /// throughput suffers.
+    /// runtime of one thread. The thread is busy all that time, in turns with whatever else it runs:
+    /// where every core has work already, throughput suffers.
     #[must_use]
     pub const fn busy_poll(mut self, time: Duration) -> Self {
         self.busy_poll = time;

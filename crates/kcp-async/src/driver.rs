@@ -103,7 +103,7 @@ impl EndpointDriver {
         self.hear_socket_errors();
         more |= self.rearm_timer(cx);
         // Sending what was blocked may have reached a session's bound again.
-        Ok(more || !self.unfinished.is_empty() || self.busy_poll.is_on())
+        Ok(more || !self.unfinished.is_empty())
     }
 
     fn fire_deadlines(&mut self, now: Instant) -> bool {
@@ -196,7 +196,10 @@ impl Future for EndpointDriver {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Ok(false) => Poll::Pending,
+            Ok(false) => {
+                self.busy_poll.poll(cx);
+                Poll::Pending
+            }
         }
     }
 }

@@ -81,6 +81,15 @@ impl BufferPool {
         Vec::with_capacity(POOL_CLASS_BYTES[index])
     }
 
+    /// An empty buffer with room for `len` bytes and no more: one of the pool's only if it has just
+    /// that size.
+    pub(crate) fn take_exactly(&self, len: usize) -> Vec<u8> {
+        match POOL_CLASS_BYTES.contains(&len) {
+            true => self.take(len),
+            false => Vec::with_capacity(len),
+        }
+    }
+
     /// Takes a buffer back, if it is of a class; any other is freed. Its contents are forgotten.
     pub fn give(&self, mut buffer: Vec<u8>) {
         // Only what `take` may have handed out: buffers of other origin would pile up here.

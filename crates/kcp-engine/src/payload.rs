@@ -40,8 +40,7 @@ struct Block {
 
 /// Blocks, oldest first.
 ///
-/// Invariants: every block but the last has a live slot or an empty `bytes`; the first one is live;
-/// a block is followed by another only if it has less room than the other's first slot took.
+/// Invariant: every block but the last has a live slot or an empty `bytes`; the first one is live.
 #[derive(Debug)]
 pub(crate) struct PayloadStore {
     blocks: VecDeque<Block>,
@@ -49,8 +48,8 @@ pub(crate) struct PayloadStore {
     first: u32,
     /// Payload bytes of live slots.
     live_bytes: usize,
-    /// The same, with the dead slots of blocks that are held for live ones.
-    filled_bytes: usize,
+    /// Memory of all blocks: one is held until its last slot is released.
+    block_bytes: usize,
     pool: Arc<BufferPool>,
 }
 
@@ -60,7 +59,7 @@ impl PayloadStore {
             blocks: VecDeque::new(),
             first: 0,
             live_bytes: 0,
-            filled_bytes: 0,
+            block_bytes: 0,
             pool,
         }
     }
@@ -70,32 +69,35 @@ impl PayloadStore {
         self.live_bytes
     }
 
-    /// Bytes that blocks are held for, live or not: they take at most twice that and one block.
-    pub(crate) const fn filled_bytes(&self) -> usize {
-        self.filled_bytes
+    /// Memory that the blocks take.
+    pub(crate) const fn block_bytes(&self) -> usize {
+        self.block_bytes
     }
 
     /// Copies `payload` into a new slot. `more` is how many bytes the same write will still bring:
     /// a hint for the size of a new block.
     pub(crate) fn insert(&mut self, payload: &[u8], more: usize) -> PayloadRef {
         if !self.has_room(payload.len()) {
-            let bytes = self.pool.take(self.block_size(payload.len(), more));
-            self.blocks.push_back(Block { bytes, live: 0 });
+            // A sender with a backlog gets large blocks, a sender of single messages small ones.
+            let want = (payload.len() + more).max(self.live_bytes);
+            let size = want.min(POOL_CLASS_BYTES[3]).max(payload.len());
+            self.add_block(self.pool.take(size));
         }
         self.append(payload)
     }
 
-    /// The same with blocks that take no more memory than what is in them, while that is little.
+    /// The same with blocks that take no more than twice what is in them.
     pub(crate) fn insert_sparing(&mut self, payload: &[u8]) -> PayloadRef {
-        let size = self.block_size(payload.len(), 0);
-        if size > POOL_CLASS_BYTES[0] / 2 {
-            return self.insert(payload, 0);
-        }
         if !self.has_room(payload.len()) {
-            let bytes = Vec::with_capacity(size);
-            self.blocks.push_back(Block { bytes, live: 0 });
+            let size = self.live_bytes.min(POOL_CLASS_BYTES[2]).max(payload.len());
+            self.add_block(self.pool.take_exactly(size));
         }
         self.append(payload)
+    }
+
+    fn add_block(&mut self, bytes: Vec<u8>) {
+        self.block_bytes += bytes.capacity();
+        self.blocks.push_back(Block { bytes, live: 0 });
     }
 
     fn has_room(&self, len: usize) -> bool {
@@ -106,7 +108,6 @@ impl PayloadStore {
     fn append(&mut self, payload: &[u8]) -> PayloadRef {
         let block = self.first.wrapping_add(self.blocks.len() as u32 - 1);
         self.live_bytes += payload.len();
-        self.filled_bytes += payload.len();
         let last = self
             .blocks
             .back_mut()
@@ -134,7 +135,6 @@ impl PayloadStore {
                 .is_some_and(|block| block.bytes.len() == end && room(block) >= bytes.len());
         if in_place {
             self.live_bytes += bytes.len();
-            self.filled_bytes += bytes.len();
             self.blocks
                 .back_mut()
                 .expect("looked at just now")
@@ -171,7 +171,7 @@ impl PayloadStore {
         let block = &mut self.blocks[position];
         block.live -= 1;
         if block.live == 0 {
-            self.filled_bytes -= block.bytes.len();
+            self.block_bytes -= block.bytes.capacity();
             self.pool.give(core::mem::take(&mut block.bytes));
             while self.blocks.front().is_some_and(|block| block.live == 0) {
                 self.blocks.pop_front();
@@ -182,12 +182,6 @@ impl PayloadStore {
 
     fn position(&self, at: PayloadRef) -> usize {
         at.block.wrapping_sub(self.first) as usize
-    }
-
-    /// A sender with a backlog gets large blocks, a sender of single messages small ones.
-    fn block_size(&self, need: usize, more: usize) -> usize {
-        let want = (need + more).max(self.live_bytes);
-        want.min(POOL_CLASS_BYTES[3]).max(need)
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Boundary {
 ///
 /// Invariants: the blocks behind `read` hold exactly the bytes of `segments`; no block is read to
 /// its end; a block is followed by another only if it has less room than the other's first payload
-/// took, so that all blocks but the first and the last are at most twice the bytes in them;
+/// took, so that all blocks but the first and the last are together at most twice the bytes in them;
 /// nothing is kept for an empty queue but the two deques' own memory.
 #[derive(Debug)]
 pub(crate) struct ReadyQueue {
@@ -59,10 +59,13 @@ impl ReadyQueue {
         self.segments.front().copied()
     }
 
-    /// Copies a segment's payload to the end. `sparing`: take no more memory than it needs.
+    /// Copies a segment's payload to the end. `sparing`: take no more memory than twice what is there.
     #[inline]
     pub(crate) fn push(&mut self, payload: &[u8], frg: u8, sparing: bool) {
-        self.note(payload.len(), frg);
+        self.unread += payload.len();
+        // A payload fits a datagram.
+        let len = payload.len() as u32;
+        self.segments.push_back(Boundary { len, frg });
         if payload.is_empty() {
             return;
         }
@@ -73,21 +76,16 @@ impl ReadyQueue {
         block.extend_from_slice(payload);
     }
 
-    fn note(&mut self, len: usize, frg: u8) {
-        self.unread += len;
-        // A payload fits a datagram.
-        let len = len as u32;
-        self.segments.push_back(Boundary { len, frg });
-    }
-
     /// As large as what waits already: a reader that keeps up needs small blocks, a backlog large
     /// ones.
     #[cold]
     fn add_block(&mut self, len: usize, sparing: bool) -> &mut Vec<u8> {
-        let size = len.max((self.unread - len).min(POOL_CLASS_BYTES[3]));
-        let block = match sparing && size <= POOL_CLASS_BYTES[0] / 2 {
-            true => Vec::with_capacity(size),
-            false => self.pool.take(size),
+        let waits = self.unread - len;
+        let block = match sparing {
+            true => self
+                .pool
+                .take_exactly(len.max(waits.min(POOL_CLASS_BYTES[2]))),
+            false => self.pool.take(len.max(waits.min(POOL_CLASS_BYTES[3]))),
         };
         self.blocks.push_back(block);
         let last = self.blocks.len() - 1;

@@ -48,9 +48,10 @@ pub(crate) struct Receiver {
     ready: ReadyQueue,
     /// The payload of what is in `reorder`.
     kept: PayloadStore,
-    /// Most bytes held before segments out of order are refused; in order, twice that.
+    /// Most bytes held before segments out of order are refused; in order, twice that, which is also
+    /// the most memory that blocks of segments out of order take, but for the last two.
     limit_bytes: usize,
-    /// The peer has not proven itself: it gets no more memory than it sends.
+    /// The peer has not proven itself: it gets no more memory than twice what it sends.
     is_stranger: bool,
     /// The peer's FIN has been reached.
     finished: bool,
@@ -180,11 +181,11 @@ impl Receiver {
         let twice = self.limit_bytes.saturating_mul(2);
         match in_order {
             true => held <= twice || self.completes_front(),
-            // Blocks are held for what is not delivered yet: on a path that loses much, for little
-            // more than that.
+            // A block is held while one of its segments waits. No more than two windows can have come
+            // since the oldest of them did, so a peer that fills its segments stays below that.
             false => {
-                let most = twice.saturating_add(POOL_CLASS_BYTES[3]);
-                held <= self.limit_bytes && self.kept.filled_bytes().saturating_add(len) <= most
+                let most = twice.saturating_add(2 * POOL_CLASS_BYTES[3]);
+                held <= self.limit_bytes && self.kept.block_bytes() <= most
             }
         }
     }
@@ -324,6 +325,8 @@ impl Receiver {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     const LIMIT: usize = 192_000;
@@ -344,28 +347,51 @@ mod tests {
             .sum()
     }
 
-    /// Each block is held for one byte far ahead, while all else in it is delivered and read.
-    #[test]
-    fn blocks_held_for_single_bytes_are_bounded() {
+    /// Each block is held for a few bytes far ahead, while all else in it is delivered and read.
+    fn most_taken(pin: usize, between: usize) -> (usize, u32) {
         let (mut receiver, pool) = receiver();
         // Blocks are as large as what waits.
         for sn in 65_000..65_070 {
             receiver.insert(Sn::new(sn), 0, false, &[2; 1_376]);
         }
-        let mut refused = 0;
+        let (mut most, mut refused) = (0, 0);
         for round in 0..20_000_u32 {
             let next = receiver.next();
-            if round % 46 == 0 {
-                receiver.insert(Sn::new(30_000 + round), 0, false, b"x");
-            }
-            let sent = receiver.insert(next.next(), 0, false, &[1; 1_376]);
-            refused += u32::from(sent == Arrival::NoRoom);
+            receiver.insert(Sn::new(30_000 + round), 0, false, &vec![3; pin]);
+            let kept = receiver.insert(next.next(), 0, false, &vec![1; between]);
+            refused += u32::from(kept == Arrival::NoRoom);
             assert_eq!(receiver.insert(next, 0, false, b"y"), Arrival::New);
             while receiver.read(&mut [0; 4_096]).is_ok() {}
+            most = most.max(taken(&pool));
         }
-        assert!(refused > 15_000, "{refused}");
-        let most = 2 * (2 * LIMIT + JUMBO) + 2 * JUMBO;
-        assert!(taken(&pool) <= most, "{}", taken(&pool));
+        (most, refused)
+    }
+
+    #[test]
+    fn blocks_held_for_single_bytes_are_bounded() {
+        // What fills a block, and what never fits behind a pin, so that the block is left nearly empty.
+        for (pin, between) in [(1, 1_376), (200, 65_483)] {
+            let (most, refused) = most_taken(pin, between);
+            assert!(refused > 10_000, "{pin}, {between}: {refused}");
+            assert!(
+                most <= 2 * LIMIT + 4 * JUMBO,
+                "{pin}, {between}: {most} bytes"
+            );
+        }
+    }
+
+    /// A stranger's bytes take at most twice their number.
+    #[test]
+    fn a_stranger_gets_little_memory() {
+        for size in [1, 40, 600, 1_376, 5_000] {
+            let (mut receiver, _pool) = receiver();
+            receiver.set_stranger(true);
+            for n in 1..=30 {
+                receiver.insert(Sn::new(2 * n), 0, false, &vec![1; size]);
+                let sent = n as usize * size;
+                assert!(receiver.kept.block_bytes() <= 2 * sent, "{n} of {size}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Whether the driver asks for more instead of letting its thread sleep.
 
+use std::future::Future;
+use std::pin::pin;
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 /// Stays on for a while after something has arrived.
@@ -24,7 +27,15 @@ impl BusyPoll {
         }
     }
 
-    pub(super) fn is_on(&mut self) -> bool {
+    /// While it is on, has the driver called again once the runtime has asked the system for news.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
+        if self.is_on() {
+            // Waking oneself would come before that, and call other workers to help.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+        }
+    }
+
+    fn is_on(&mut self) -> bool {
         self.until = self.until.filter(|&until| Instant::now() < until);
         self.until.is_some()
     }

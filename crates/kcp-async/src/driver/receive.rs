@@ -48,11 +48,12 @@ impl EndpointDriver {
             let received = BUFFERS.with_borrow_mut(|buffers| self.receive_batch(cx, buffers, now));
             match received {
                 Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(())) => {
-                    self.receive_failures = 0;
-                    self.busy_poll.heard();
-                }
+                Poll::Ready(Ok(())) => self.receive_failures = 0,
                 Poll::Ready(Err(error)) => self.note_receive_failure(&error)?,
+            }
+            // Strangers keep nobody awake.
+            if !self.touched.is_empty() {
+                self.busy_poll.heard();
             }
             self.send_replies();
             let mut touched = mem::take(&mut self.touched);
@@ -83,6 +84,7 @@ impl EndpointDriver {
             let mut bufs: [IoSliceMut<'_>; BATCH] =
                 array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
             let bufs = &mut bufs[..offered];
+            let meta = &mut meta[..offered];
             match self.shared.socket.poll_recv(cx, bufs, meta) {
                 Poll::Ready(Ok(count)) => count.min(offered),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

@@ -24,7 +24,8 @@ mod unix {
     #[derive(Debug)]
     pub(in crate::socket) struct Watched {
         reads: AsyncFd<UdpSocket>,
-        room: Mutex<Room>,
+        /// Somebody waits for room. A reactor takes a descriptor once, so this is a second one.
+        room: Mutex<Option<AsyncFd<UdpSocket>>>,
     }
 
     /// Enters a socket into the reactor, for one interest.
@@ -37,21 +38,12 @@ mod unix {
         AsyncFd::with_interest(socket, interest)
     }
 
-    /// A reactor takes a descriptor once, so waiting for room needs a second one.
-    #[derive(Debug, Default)]
-    enum Room {
-        #[default]
-        NeverWaited,
-        Idle(UdpSocket),
-        Waits(AsyncFd<UdpSocket>),
-    }
-
     impl Watched {
         /// `socket` is non-blocking.
         pub(in crate::socket) fn new(socket: UdpSocket) -> io::Result<Self> {
             Ok(Self {
                 reads: watch(socket, Interest::READABLE)?,
-                room: Mutex::new(Room::default()),
+                room: Mutex::new(None),
             })
         }
 
@@ -64,8 +56,8 @@ mod unix {
         }
 
         /// Nothing to wait for: the first send may be tried at once.
-        pub(in crate::socket) async fn writable(&self) -> io::Result<()> {
-            std::future::ready(Ok(())).await
+        pub(in crate::socket) fn writable(&self) -> impl Future<Output = io::Result<()>> {
+            std::future::ready(Ok(()))
         }
 
         pub(in crate::socket) fn try_send(
@@ -79,26 +71,24 @@ mod unix {
             &self,
             cx: &mut Context<'_>,
         ) -> Poll<io::Result<()>> {
-            let mut room = self.room.lock("room");
-            let socket = match std::mem::take(&mut *room) {
-                Room::Waits(waits) => {
-                    let ready = waits.poll_write_ready(cx).map_ok(drop);
-                    *room = match ready {
-                        Poll::Pending => Room::Waits(waits),
-                        Poll::Ready(_) => Room::Idle(waits.into_inner()),
-                    };
-                    return ready;
+            // Only the driver asks, so nobody misses it meanwhile.
+            let waiting = self.room.lock("ask for room").take();
+            let waits = match waiting {
+                Some(waits) => Ok(waits),
+                None => {
+                    let socket = self.reads.get_ref().try_clone();
+                    socket.and_then(|socket| watch(socket, Interest::WRITABLE))
                 }
-                Room::Idle(socket) => Ok(socket),
-                Room::NeverWaited => self.reads.get_ref().try_clone(),
             };
-            // Out of descriptors: the caller may ask the socket itself, again and again.
-            let Ok(socket) = socket else {
+            // Out of descriptors, or of what a reactor may watch: the caller may ask the socket
+            // itself, again and again.
+            let Ok(waits) = waits else {
                 return Poll::Ready(Ok(()));
             };
-            let waits = watch(socket, Interest::WRITABLE)?;
             let ready = waits.poll_write_ready(cx).map_ok(drop);
-            *room = Room::Waits(waits);
+            if ready.is_pending() {
+                *self.room.lock("wait for room") = Some(waits);
+            }
             ready
         }
 
@@ -117,6 +107,24 @@ mod unix {
         ) -> io::Result<R> {
             self.reads
                 .try_io(Interest::READABLE, |socket| recv(socket.into()))
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::future::poll_fn;
+
+        use super::*;
+
+        #[tokio::test]
+        async fn room_is_watched_only_while_somebody_waits() {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let watched = Watched::new(socket).unwrap();
+            for _ in 0..3 {
+                poll_fn(|cx| watched.poll_send_ready(cx)).await.unwrap();
+                assert!(watched.room.lock("test").is_none());
+            }
         }
     }
 }

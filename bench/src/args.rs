@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::protocol::{Order, Peer, Runtime, Workload};
-use crate::{client, content, relay, report, run, server};
+use crate::{client, compare, content, relay, report, run, server};
 
 /// KCP-Rust measured beside every peer.
 #[derive(Debug, Parser)]
@@ -25,6 +25,13 @@ enum Action {
     Report {
         /// What `run --json` wrote.
         files: Vec<PathBuf>,
+    },
+    /// Says which figures of two runs of the same rows do not agree.
+    Compare {
+        /// What `run --json` wrote.
+        first: PathBuf,
+        /// The same of another run.
+        second: PathBuf,
     },
     /// Says what checking the content costs every bulk receiver.
     CheckCost,
@@ -85,6 +92,9 @@ pub(crate) struct RunArgs {
     /// Another build of this program, to measure its ours beside this one's as the peer `other`.
     #[arg(long)]
     pub(crate) other: Option<PathBuf>,
+    /// This program built with `--no-default-features --features kcp-io`, for the peer `kcp-io`.
+    #[arg(long)]
+    pub(crate) kcp_io: Option<PathBuf>,
     /// A program with arguments that runs the server, such as a profiler.
     #[arg(long, default_value = "")]
     pub(crate) wrap_server: String,
@@ -109,6 +119,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Action::Run(args) => run::run(&args),
         Action::Report { files } => report::print_files(&files),
+        Action::Compare { first, second } => compare::print_files(&first, &second),
         Action::CheckCost => {
             println!("{:.3} CPU-s per GiB", content::check_cost());
             Ok(())

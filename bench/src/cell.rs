@@ -34,14 +34,20 @@ pub(crate) struct Programs {
     pub(crate) wrap_client: String,
     /// Another build of this program, for [`Peer::Other`].
     pub(crate) other: Option<PathBuf>,
+    /// Another build of this program, for [`Peer::KcpIo`].
+    pub(crate) kcp_io: Option<PathBuf>,
 }
 
 impl Programs {
     /// The words before `role`.
     fn command(&self, peer: Peer, wrap: &str) -> Result<Vec<OsString>, String> {
-        let program = match (peer, &self.other) {
-            (Peer::Other, Some(other)) => other.clone(),
-            (Peer::Other, None) => return Err("--other does not say which".into()),
+        let another = |program: &Option<PathBuf>, flag| {
+            let program = program.clone();
+            program.ok_or_else(|| format!("{flag} does not say which"))
+        };
+        let program = match peer {
+            Peer::Other => another(&self.other, "--other")?,
+            Peer::KcpIo => another(&self.kcp_io, "--kcp-io")?,
             // Not by its name: it may have been built anew meanwhile.
             _ => format!("/proc/{}/exe", std::process::id()).into(),
         };

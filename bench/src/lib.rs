@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `args`, `plan` | the command line; which rows a workload has |
 //! | `run`, `cell`, `child` | repetitions in alternating order; one row once; one child with its deadline |
-//! | `report` | medians and spread, JSON and Markdown |
+//! | `report`, `compare` | medians and spread, JSON and Markdown; two runs side by side |
 //! | `protocol`, `control`, `measure` | what the processes tell each other; the children's side of it; readings |
 //! | `server`, `client` | the two sides of every workload; `client/` has a file per workload |
 //! | `peers` | a file per peer: how it listens, connects and takes the common settings |
@@ -23,6 +23,7 @@ mod args;
 mod cell;
 mod child;
 mod client;
+mod compare;
 mod content;
 mod control;
 mod measure;

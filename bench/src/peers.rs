@@ -3,6 +3,9 @@
 //! A peer is two functions: one that binds an [`Acceptor`], one that makes a [`Connector`]. What they give are streams
 //! of bytes. Boxes and dynamic calls cost the same few nanoseconds for everyone.
 
+#[cfg(feature = "kcp-io")]
+mod kcp_io;
+#[cfg(feature = "kcp-rs")]
 mod kcp_rs;
 mod kcp_tokio;
 mod ours;
@@ -54,8 +57,11 @@ pub(crate) async fn bind(peer: Peer, task: &Task) -> io::Result<Box<dyn Acceptor
         Peer::Quinn => quinn::bind(task),
         Peer::TokioKcp => tokio_kcp::bind(task).await,
         Peer::KcpTokio => kcp_tokio::bind(task).await,
+        #[cfg(feature = "kcp-rs")]
         Peer::KcpRs => kcp_rs::bind(task),
-        Peer::RawGso | Peer::RawSingle => Err(unknown(peer)),
+        #[cfg(feature = "kcp-io")]
+        Peer::KcpIo => kcp_io::bind(task).await,
+        peer => Err(unknown(peer)),
     }
 }
 
@@ -67,11 +73,14 @@ pub(crate) async fn connector(peer: Peer, task: &Task) -> io::Result<Arc<dyn Con
         Peer::Quinn => quinn::connector(task),
         Peer::TokioKcp => Ok(tokio_kcp::connector(task)),
         Peer::KcpTokio => Ok(kcp_tokio::connector(task)),
+        #[cfg(feature = "kcp-rs")]
         Peer::KcpRs => Ok(kcp_rs::connector(task)),
-        Peer::RawGso | Peer::RawSingle => Err(unknown(peer)),
+        #[cfg(feature = "kcp-io")]
+        Peer::KcpIo => Ok(kcp_io::connector(task)),
+        peer => Err(unknown(peer)),
     }
 }
 
 fn unknown(peer: Peer) -> io::Error {
-    io::Error::other(format!("{} has no streams", peer.name()))
+    io::Error::other(format!("this program has no streams of {}", peer.name()))
 }

@@ -37,6 +37,8 @@ pub(crate) enum Peer {
     KcpTokio,
     /// kcp-rs 0.2.6: a handshake of its own.
     KcpRs,
+    /// kcp-io 0.0.7: the C core. In a build of this program of its own: `--kcp-io` says which.
+    KcpIo,
 }
 
 impl Peer {
@@ -53,6 +55,7 @@ impl Peer {
             Self::TokioKcp => "tokio_kcp",
             Self::KcpTokio => "kcp-tokio",
             Self::KcpRs => "kcp-rs",
+            Self::KcpIo => "kcp-io",
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use crate::protocol::{Metrics, Runtime, Task, Workload};
 use crate::run::Row;
@@ -36,7 +36,10 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
         for row in of_task {
             let _ = write!(text, "\n| {} |", row.peer.name());
             for (name, _) in &columns {
-                let _ = write!(text, " {} |", spread(row, name));
+                let _ = match Spread::of(row, name) {
+                    Some(spread) => write!(text, " {spread} |"),
+                    None => write!(text, " no result |"),
+                };
             }
             let runs = row.results.len() + row.failures.len();
             let _ = write!(text, " {}/{runs} |", row.results.len());
@@ -107,7 +110,7 @@ pub(crate) fn brief(task: &Task, metrics: &Metrics) -> String {
 }
 
 /// The figures that a workload's table shows.
-fn columns(task: &Task) -> Vec<Column> {
+pub(crate) fn columns(task: &Task) -> Vec<Column> {
     let fixed: &[(&str, &str)] = match task.workload {
         Workload::Bulk | Workload::Parallel => &[
             ("mib_s", "MiB/s"),
@@ -161,22 +164,37 @@ fn columns(task: &Task) -> Vec<Column> {
 }
 
 /// The median of a figure over the repetitions, and from where to where it went.
-fn spread(row: &Row, name: &str) -> String {
-    let mut values: Vec<f64> = row
-        .results
-        .iter()
-        .filter_map(|metrics| metrics.get(name).copied())
-        .collect();
-    values.sort_by(f64::total_cmp);
-    match values[..] {
-        [] => "no result".into(),
-        [only] => number(only),
-        [least, .., most] => format!(
-            "{} ({}..{})",
-            number(median(&values)),
-            number(least),
-            number(most)
-        ),
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) least: f64,
+    pub(crate) median: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    /// `None` if no repetition has the figure.
+    pub(crate) fn of(row: &Row, name: &str) -> Option<Self> {
+        let mut values: Vec<f64> = row
+            .results
+            .iter()
+            .filter_map(|metrics| metrics.get(name).copied())
+            .collect();
+        values.sort_by(f64::total_cmp);
+        Some(Self {
+            least: *values.first()?,
+            median: median(&values),
+            most: *values.last()?,
+        })
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&number(self.median))?;
+        if self.least < self.most {
+            write!(f, " ({}..{})", number(self.least), number(self.most))?;
+        }
+        Ok(())
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
         wrap_server: args.wrap_server.clone(),
         wrap_client: args.wrap_client.clone(),
         other: args.other.clone(),
+        kcp_io: args.kcp_io.clone(),
     };
     let mut rows = Vec::new();
     for task in plan::tasks(args) {
@@ -99,6 +100,7 @@ fn peers(args: &RunArgs) -> Vec<Peer> {
         Workload::PingPong if *peer == Peer::OursPolling => true,
         _ if *peer == Peer::OursPolling => asked_for,
         _ if *peer == Peer::Other && args.other.is_none() => false,
+        _ if *peer == Peer::KcpIo && args.kcp_io.is_none() => false,
         Workload::Bulk => true,
         // The relay carries datagrams.
         Workload::LossyBulk | Workload::LossyMessages => !peer.is_raw() && *peer != Peer::Tcp,

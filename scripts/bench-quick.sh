@@ -17,6 +17,6 @@ rows ping-pong --workload ping-pong --peer "ours-polling,$streams" --reps 3
 rows lossy-bulk --workload lossy-bulk --peer "$datagrams" --seconds 4 --reps 2
 rows lossy-messages --workload lossy-messages --peer "$datagrams" --loss 1,10 --seconds 8 --reps 2
 rows parallel --workload parallel --peer "$streams" --reps 2
-rows loaded --workload loaded --peer "$streams" --reps 2
+rows loaded --workload loaded --peer "ours-polling,$streams" --reps 2
 rows sessions --workload sessions --peer "$streams" --reps 2
 finish

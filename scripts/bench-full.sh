@@ -9,13 +9,19 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 begin full 4500 "${1:-bench/results/full}"
 
-rows bulk --workload bulk --reps 5
-rows bulk-current-thread --workload bulk --runtime current --buffers 4194304 --reps 3
-engine --reps 5
-rows ping-pong --workload ping-pong --reps 5
-rows parallel --workload parallel --reps 5
-rows loaded --workload loaded --reps 5
-rows lossy-bulk --workload lossy-bulk --reps 3
-rows lossy-messages --workload lossy-messages --reps 3
-rows sessions --workload sessions --reps 3
+with_kcp_io
+round() {
+    rows bulk --workload bulk
+    rows bulk-current-thread --workload bulk --runtime current --buffers 4194304
+    rows ping-pong --workload ping-pong
+    rows parallel --workload parallel
+    rows loaded --workload loaded
+    if [ "$1" -le 3 ]; then
+        rows lossy-bulk --workload lossy-bulk
+        rows lossy-messages --workload lossy-messages
+        rows sessions --workload sessions
+    fi
+}
+rounds 5 round
+engine --reps 3
 finish

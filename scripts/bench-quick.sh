@@ -11,12 +11,16 @@ begin quick 1040 "${1:-bench/results/quick}"
 streams=ours,tcp,tokio_kcp,kcp-tokio
 datagrams=ours,tokio_kcp,kcp-tokio
 
-rows bulk --workload bulk --peer "ours,tcp,raw-gso,tokio_kcp,kcp-tokio" --reps 3
+round() {
+    rows bulk --workload bulk --peer "ours,tcp,raw-gso,tokio_kcp,kcp-tokio"
+    rows ping-pong --workload ping-pong --peer "ours-polling,$streams"
+    rows lossy-bulk --workload lossy-bulk --peer "$datagrams" --seconds 4
+    rows lossy-messages --workload lossy-messages --peer "$datagrams" --loss 1,10 --seconds 8
+    rows parallel --workload parallel --peer "$streams"
+    rows loaded --workload loaded --peer "ours-polling,$streams"
+    # A fifth of the time: twice is enough to see whether it is stable.
+    if [ "$1" -le 2 ]; then rows sessions --workload sessions --peer "$streams"; fi
+}
+rounds 3 round
 engine --reps 2
-rows ping-pong --workload ping-pong --peer "ours-polling,$streams" --reps 3
-rows lossy-bulk --workload lossy-bulk --peer "$datagrams" --seconds 4 --reps 2
-rows lossy-messages --workload lossy-messages --peer "$datagrams" --loss 1,10 --seconds 8 --reps 2
-rows parallel --workload parallel --peer "$streams" --reps 2
-rows loaded --workload loaded --peer "ours-polling,$streams" --reps 2
-rows sessions --workload sessions --peer "$streams" --reps 2
 finish

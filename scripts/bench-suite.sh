@@ -2,8 +2,16 @@
 # What scripts/bench-quick.sh and scripts/bench-full.sh have in common; sourced by them.
 #
 # begin NAME SECONDS OUT    builds, and writes the head of OUT/tables.md; nothing begins after SECONDS, or BENCH_SECONDS
-# rows NAME ARGS...         kcp-bench run ARGS: OUT/NAME.json, and its tables at the end of OUT/tables.md
-# engine ARGS...            the same with kcp-bench-engine
+# with_kcp_io               builds the program that has kcp-io among its peers
+# rounds N FUNCTION         calls it N times. What it measures by `rows` is repeated that often, over the whole run: a machine
+#                           changes more from one quarter of an hour to the next than from one second to the next
+# rows NAME ARGS...         kcp-bench run ARGS, once, added to OUT/NAME.json
+# engine ARGS...            kcp-bench-engine run ARGS, and its tables
+# finish                    writes the tables of all rows to OUT/tables.md
+
+declare -A asked
+names=()
+kcp_io=()
 
 begin() {
     local name=$1
@@ -13,11 +21,9 @@ begin() {
     out=$(cd "$out" && pwd)
     # From inside bench/: its .cargo/config.toml has the flags of the C core.
     (cd bench && cargo build --release --workspace)
-    local target=${CARGO_TARGET_DIR:-$PWD/bench/target}
+    target=${CARGO_TARGET_DIR:-$PWD/bench/target}
     bin=$target/release
-    # A program of its own: bench/Cargo.toml says why.
-    (cd bench && cargo build --release --no-default-features --features kcp-io --target-dir "$target/kcp-io")
-    kcp_io=$target/kcp-io/release/kcp-bench
+    rm -f "$out"/*.json
     began=$SECONDS
     {
         printf '# Bench: %s\n\n' "$name"
@@ -38,12 +44,30 @@ left() {
     echo $((seconds > 0 ? seconds : 0))
 }
 
+with_kcp_io() {
+    # bench/Cargo.toml says why it is a program of its own.
+    (cd bench && cargo build --release --no-default-features --features kcp-io --target-dir "$target/kcp-io")
+    kcp_io=(--kcp-io "$target/kcp-io/release/kcp-bench")
+    began=$SECONDS
+}
+
+rounds() {
+    local count=$1 function=$2 n
+    for n in $(seq "$count"); do
+        printf '######## round %s of %s\n' "$n" "$count"
+        "$function" "$n"
+    done
+}
+
 rows() {
     local name=$1
     shift
+    if [ -z "${asked[$name]:-}" ]; then
+        asked[$name]=$*
+        names+=("$name")
+    fi
     printf '######## %s: %s, %s s left\n' "$name" "$*" "$(left)"
-    printf '\n`kcp-bench run %s`\n' "$*" >>"$out/tables.md"
-    "$bin/kcp-bench" run --kcp-io "$kcp_io" --json "$out/$name.json" --limit "$(left)" "$@" | tee -a "$out/tables.md"
+    "$bin/kcp-bench" run "${kcp_io[@]}" --json "$out/$name.json" --add --reps 1 --limit "$(left)" "$@" >/dev/null
 }
 
 engine() {
@@ -53,5 +77,10 @@ engine() {
 }
 
 finish() {
+    local name
+    for name in "${names[@]}"; do
+        printf '\n`kcp-bench run %s`\n' "${asked[$name]}"
+        "$bin/kcp-bench" report "$out/$name.json"
+    done | tee -a "$out/tables.md"
     printf '\nTook %s s.\n' "$((SECONDS - began))" | tee -a "$out/tables.md"
 }

@@ -104,6 +104,9 @@ pub(crate) struct RunArgs {
     /// Writes the figures of every repetition to this file.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
+    /// Keeps what the file has of the same rows: repetitions far apart show how much the machine changes.
+    #[arg(long, requires = "json")]
+    pub(crate) add: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

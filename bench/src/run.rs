@@ -36,19 +36,15 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
         other: args.other.clone(),
         kcp_io: args.kcp_io.clone(),
     };
-    let mut rows = Vec::new();
+    let mut rows = earlier(args)?;
     for task in plan::tasks(args) {
         eprintln!("{}", report::settings(&task));
         let mut of_task: Vec<Row> = peers
             .iter()
-            .map(|&peer| Row {
-                peer,
-                task: task.clone(),
-                results: Vec::new(),
-                failures: Vec::new(),
-            })
+            .map(|&peer| take(&mut rows, peer, &task))
             .collect();
-        for repetition in 0..args.reps {
+        for _ in 0..args.reps {
+            let repetition = of_task.iter().map(Row::repetitions).min().unwrap_or(0);
             let mut in_turn: Vec<&mut Row> = of_task.iter_mut().collect();
             if repetition % 2 == 1 {
                 in_turn.reverse();
@@ -71,6 +67,38 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
         fs::write(path, serde_json::to_string_pretty(&rows)?)?;
     }
     Ok(())
+}
+
+impl Row {
+    fn repetitions(&self) -> u32 {
+        (self.results.len() + self.failures.len()) as u32
+    }
+}
+
+/// What is there to add to.
+fn earlier(args: &RunArgs) -> io::Result<Vec<Row>> {
+    match &args.json {
+        Some(path) if args.add && path.exists() => {
+            Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The row that is there already, or an empty one. Taken in the order of this run, all rows end up in it.
+fn take(rows: &mut Vec<Row>, peer: Peer, task: &Task) -> Row {
+    let found = rows
+        .iter()
+        .position(|row| row.peer == peer && row.task == *task);
+    match found {
+        Some(at) => rows.remove(at),
+        None => Row {
+            peer,
+            task: task.clone(),
+            results: Vec::new(),
+            failures: Vec::new(),
+        },
+    }
 }
 
 fn repeat(row: &mut Row, repetition: u32, programs: &Programs) {

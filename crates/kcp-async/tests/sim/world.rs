@@ -168,13 +168,23 @@ impl World {
 
     /// The connecting side of a flow, from its beginning to its end.
     pub(crate) async fn connect(&self, endpoint: KcpEndpoint, to: SocketAddr, flow: FlowPlan) {
-        let stream = endpoint.connect(to).await.expect("a session");
-        drop(endpoint);
-        let conv = stream.conv().get();
+        let mut stream = endpoint.connect(to).await.expect("a session");
         if to == SERVER {
-            self.expected.lock().unwrap().insert(conv, flow);
+            // What an accepted session should carry is found by its conversation id: of thousands of
+            // clients two may draw the same one.
+            while self.is_expected(&stream) {
+                stream = endpoint.connect(to).await.expect("a session");
+            }
+            let mut expected = self.expected.lock().unwrap();
+            expected.insert(stream.conv().get(), flow);
         }
+        drop(endpoint);
         self.run_side(stream, flow, false).await;
+    }
+
+    fn is_expected(&self, stream: &KcpStream) -> bool {
+        let expected = self.expected.lock().unwrap();
+        expected.contains_key(&stream.conv().get())
     }
 
     async fn accept(self: Arc<Self>, server: KcpEndpoint) {

@@ -95,6 +95,8 @@ impl EndpointDriver {
         if !found.is_some_and(|found| Arc::ptr_eq(found.session, cell)) {
             return;
         }
+        let alias = router.find(cell.peer, Conv::new(0));
+        let has_alias = alias.is_some_and(|found| Arc::ptr_eq(found.session, cell));
         router.remove(cell.peer, cell.conv, cell.origin);
         if was_embryo {
             router.embryo_gone();
@@ -112,6 +114,11 @@ impl EndpointDriver {
         if accepts || (fate == Fate::Finished && finished_first) {
             self.time_wait
                 .insert(now, (cell.peer, cell.conv), rto, farewell);
+            if has_alias {
+                // A late request for an id is not to get another one. Nobody is answered under it.
+                let key = (cell.peer, Conv::new(0));
+                self.time_wait.insert(now, key, rto, Farewell::GivenUp);
+            }
             self.note_time_wait();
         }
     }

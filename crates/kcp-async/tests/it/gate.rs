@@ -193,6 +193,28 @@ async fn conv_0_asks_for_an_id() {
     assert!(matches!(error, KcpError::Config(_)), "{error}");
 }
 
+/// protocol.md 13.3: the network held back a copy of the request until the session was over.
+#[tokio::test(start_paused = true)]
+async fn a_late_request_for_an_id_gets_no_second_session() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, turbo());
+    let raw = net.raw(CLIENT);
+    raw.send(addr(SERVER), &push(0, 0));
+    let (stream, _) = server.accept().await.unwrap();
+    stream.abort();
+    drop(stream);
+    sleep(secs(1)).await;
+    raw.send(addr(SERVER), &push(0, 0));
+    sleep(secs(1)).await;
+    assert_eq!(counts(&server), (0, 0, 0));
+    assert_eq!(server.stats().accepted, 1);
+    // Later it is a request like any other.
+    sleep(secs(20)).await;
+    raw.send(addr(SERVER), &push(0, 0));
+    sleep(secs(1)).await;
+    assert_eq!(server.stats().accepted, 2);
+}
+
 /// protocol.md 13.4: a stock client restarts on its old port.
 #[tokio::test(start_paused = true)]
 async fn a_new_session_replaces_the_old_one_once_it_is_proven() {

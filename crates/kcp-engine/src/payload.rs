@@ -180,6 +180,15 @@ impl PayloadStore {
         }
     }
 
+    /// Lets go of all slots.
+    pub(crate) fn clear(&mut self) {
+        for block in self.blocks.drain(..) {
+            self.pool.give(block.bytes);
+        }
+        self.live_bytes = 0;
+        self.block_bytes = 0;
+    }
+
     fn position(&self, at: PayloadRef) -> usize {
         at.block.wrapping_sub(self.first) as usize
     }
@@ -188,9 +197,7 @@ impl PayloadStore {
 impl Drop for PayloadStore {
     /// Gives all blocks back to the pool.
     fn drop(&mut self) {
-        for block in self.blocks.drain(..) {
-            self.pool.give(block.bytes);
-        }
+        self.clear();
     }
 }
 

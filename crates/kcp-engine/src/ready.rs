@@ -81,11 +81,12 @@ impl ReadyQueue {
     #[cold]
     fn add_block(&mut self, len: usize, sparing: bool) -> &mut Vec<u8> {
         let waits = self.unread - len;
-        let block = match sparing {
-            true => self
-                .pool
-                .take_exactly(len.max(waits.min(POOL_CLASS_BYTES[2]))),
-            false => self.pool.take(len.max(waits.min(POOL_CLASS_BYTES[3]))),
+        let block = if sparing {
+            let size = waits.min(POOL_CLASS_BYTES[2]).max(len);
+            self.pool.take_exactly(size)
+        } else {
+            let size = waits.min(POOL_CLASS_BYTES[3]).max(len);
+            self.pool.take(size)
         };
         self.blocks.push_back(block);
         let last = self.blocks.len() - 1;

@@ -55,7 +55,6 @@ pub(crate) struct Receiver {
     is_stranger: bool,
     /// The peer's FIN has been reached.
     finished: bool,
-    pool: Arc<BufferPool>,
 }
 
 /// Slots of the first allocation of the reorder ring.
@@ -69,11 +68,10 @@ impl Receiver {
             reorder: Vec::new(),
             reordered: 0,
             ready: ReadyQueue::new(Arc::clone(&pool)),
-            kept: PayloadStore::new(Arc::clone(&pool)),
+            kept: PayloadStore::new(pool),
             limit_bytes,
             is_stranger: false,
             finished: false,
-            pool,
         }
     }
 
@@ -279,7 +277,7 @@ impl Receiver {
         self.finished = true;
         self.reorder = Vec::new();
         self.reordered = 0;
-        self.kept = PayloadStore::new(Arc::clone(&self.pool));
+        self.kept.clear();
     }
 
     fn deliver_reordered(&mut self) {

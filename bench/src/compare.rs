@@ -1,8 +1,8 @@
 //! Two runs of the same rows: whether the second says what the first said.
 
 use std::fmt::Write;
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use crate::report::{self, Spread};
 use crate::run::Row;
@@ -12,10 +12,7 @@ use crate::run::Row;
 /// # Errors
 /// A file that cannot be read, or is none of ours.
 pub(crate) fn print_files(first: &Path, second: &Path) -> io::Result<()> {
-    let read = |path: &Path| -> io::Result<Vec<Row>> {
-        Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
-    };
-    print!("{}", markdown(&read(first)?, &read(second)?));
+    print!("{}", markdown(&Row::read(first)?, &Row::read(second)?));
     Ok(())
 }
 
@@ -61,4 +58,58 @@ fn pairs<'a>(first: &'a [Row], second: &'a [Row]) -> impl Iterator<Item = (&'a R
         })?;
         Some((one, other))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Metrics, Peer, Runtime, Task, Workload};
+
+    fn row(peer: Peer, seconds: f64, window: u32, mib_s: &[f64]) -> Row {
+        let task = Task {
+            workload: Workload::Bulk,
+            runtime: Runtime::Multi,
+            window,
+            buffers: 0,
+            nodelay: 1,
+            interval: 10,
+            seconds,
+            message: 64,
+            sessions: vec![1],
+            loss: 0.0,
+            seed: 1,
+        };
+        let of = |&value: &f64| Metrics::from([("mib_s".into(), value)]);
+        Row {
+            peer,
+            task,
+            results: mib_s.iter().map(of).collect(),
+            failures: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn ranges_that_do_not_meet_are_shown() {
+        let first = [
+            row(Peer::Ours, 2.0, 128, &[10.0, 20.0, 30.0]),
+            row(Peer::Tcp, 2.0, 128, &[10.0, 20.0]),
+            row(Peer::Quinn, 2.0, 128, &[1.0]),
+        ];
+        let second = [
+            row(Peer::Tcp, 1.0, 128, &[21.0, 22.0]),
+            row(Peer::Ours, 1.0, 128, &[29.0, 40.0, 50.0]),
+            row(Peer::Quinn, 1.0, 256, &[1.0]),
+        ];
+        let text = markdown(&first, &second);
+        // Ours meet, though the median is outside; TCP's do not; quinn's rows are not of one window.
+        assert!(
+            text.starts_with("Of 2 figures 1 have ranges that meet; of 0 "),
+            "{text}"
+        );
+        assert!(
+            text.contains("| tcp | MiB/s | 15.0 (10.0..20.0) | 21.5 (21.0..22.0) |"),
+            "{text}"
+        );
+        assert!(!text.contains("| ours |"), "{text}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use crate::protocol::{Metrics, Runtime, Task, Workload};
 use crate::run::Row;
@@ -16,8 +16,7 @@ type Column = (String, String);
 /// A file that cannot be read, or is none of ours.
 pub(crate) fn print_files(files: &[PathBuf]) -> io::Result<()> {
     for file in files {
-        let rows: Vec<Row> = serde_json::from_str(&fs::read_to_string(file)?)?;
-        println!("{}", markdown(&rows));
+        println!("{}", markdown(&Row::read(file)?));
     }
     Ok(())
 }

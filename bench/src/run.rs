@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -70,6 +71,11 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<()> {
 }
 
 impl Row {
+    /// What `run --json` wrote.
+    pub(crate) fn read(path: &Path) -> io::Result<Vec<Self>> {
+        Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+    }
+
     fn repetitions(&self) -> u32 {
         (self.results.len() + self.failures.len()) as u32
     }
@@ -78,14 +84,12 @@ impl Row {
 /// What is there to add to.
 fn earlier(args: &RunArgs) -> io::Result<Vec<Row>> {
     match &args.json {
-        Some(path) if args.add && path.exists() => {
-            Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
-        }
+        Some(path) if args.add && path.exists() => Row::read(path),
         _ => Ok(Vec::new()),
     }
 }
 
-/// The row that is there already, or an empty one. Taken in the order of this run, all rows end up in it.
+/// The row that is there already, or an empty one.
 fn take(rows: &mut Vec<Row>, peer: Peer, task: &Task) -> Row {
     let found = rows
         .iter()
@@ -123,10 +127,9 @@ fn peers(args: &RunArgs) -> Vec<Peer> {
     } else {
         &args.peer
     };
-    let asked_for = !args.peer.is_empty();
+    let polling = !args.peer.is_empty() || args.workload == Workload::PingPong;
     let knows = |peer: &Peer| match args.workload {
-        Workload::PingPong if *peer == Peer::OursPolling => true,
-        _ if *peer == Peer::OursPolling => asked_for,
+        _ if *peer == Peer::OursPolling => polling,
         _ if *peer == Peer::Other && args.other.is_none() => false,
         _ if *peer == Peer::KcpIo && args.kcp_io.is_none() => false,
         Workload::Bulk => true,

@@ -3,7 +3,7 @@
 //! Its listener takes no socket of the caller's, so the server's has the system's buffers whatever a row says.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,8 +14,7 @@ use super::{Acceptor, BoxStream, Connector, Pending, sockets};
 use crate::protocol::Task;
 
 pub(super) async fn bind(task: &Task) -> io::Result<Box<dyn Acceptor>> {
-    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = KcpListener::bind(local, config(task)).await;
+    let listener = KcpListener::bind(sockets::any_port(), config(task)).await;
     Ok(Box::new(Server(listener.map_err(io::Error::other)?)))
 }
 

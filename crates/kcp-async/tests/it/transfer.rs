@@ -321,16 +321,29 @@ async fn an_idle_session_sends_and_does_nothing() {
     assert_eq!(pair.server.close_reason(), None);
 }
 
-/// It is real time that it lasts, so virtual time goes on behind it.
-#[tokio::test(start_paused = true)]
-async fn busy_polling_ends() {
-    let net = Net::clean();
-    let config = EndpointConfig::new(KcpConfig::turbo_mode()).busy_poll(ms(1));
-    let pair = pair(&net, config).await;
-    pair.server.send(b"welcome").await.unwrap();
-    assert_eq!(pair.client.recv_message().await.unwrap(), b"welcome");
-    sleep(secs(300)).await;
-    assert_eq!(pair.client.close_reason(), None);
+/// It is real time that it lasts, so virtual time goes on behind it. On a thread of its own, so that
+/// a driver that never sleeps fails the test instead of hanging it.
+#[test]
+fn busy_polling_ends() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let net = Net::clean();
+            let config = EndpointConfig::new(KcpConfig::turbo_mode()).busy_poll(ms(1));
+            let pair = pair(&net, config).await;
+            pair.server.send(b"welcome").await.unwrap();
+            assert_eq!(pair.client.recv_message().await.unwrap(), b"welcome");
+            sleep(secs(300)).await;
+            assert_eq!(pair.client.close_reason(), None);
+        });
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(secs(60)).unwrap();
 }
 
 /// protocol.md 11.4: a session in which only one side speaks, and not often.

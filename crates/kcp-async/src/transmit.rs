@@ -33,7 +33,7 @@ pub(crate) fn drain<'a>(
     shared: &Shared,
     cell: &'a SessionCell,
     mut session: MutexGuard<'a, Session>,
-    now: Instant,
+    mut now: Instant,
     bound: usize,
 ) -> (MutexGuard<'a, Session>, Drained) {
     if session.transmitting {
@@ -76,6 +76,10 @@ pub(crate) fn drain<'a>(
             return (session, Drained::SocketFull);
         }
         sent += 1;
+        if session.engine.is_paced() {
+            // Sending took its time, in which more may have been released.
+            now = shared.clock.now();
+        }
     };
     shared.pool.give(buffer);
     (session, outcome)

@@ -91,8 +91,7 @@ impl KcpEngine {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.clock.observe(now);
         let tick = self.clock.tick(self.interval_ms());
-        let released = self.paced && self.pacer.next_release() <= self.clock.now();
-        if tick || released {
+        if tick || self.is_released() {
             self.flush_or_defer();
         }
     }

@@ -72,7 +72,12 @@ impl KcpEngine {
 
     /// The last flush left something behind, and its time has not come.
     fn is_held_back(&self) -> bool {
-        self.paced && self.pacer.next_release() > self.clock.now()
+        self.paced && !self.is_released()
+    }
+
+    /// The last flush left something behind, and its time has come.
+    pub(super) fn is_released(&self) -> bool {
+        self.paced && self.pacer.next_release() <= self.clock.now()
     }
 
     /// protocol.md 11.6: what the path carries, without a congestion window.

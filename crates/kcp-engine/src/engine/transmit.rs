@@ -66,7 +66,7 @@ impl KcpEngine {
     ) -> Option<Transmit> {
         self.clock.observe(now);
         self.drop_acknowledged();
-        if self.outbox.is_empty() && self.flush_wanted {
+        if self.outbox.is_empty() && (self.flush_wanted || self.is_released()) {
             self.flush_as_asked();
         }
         let first = self.next_extent()?;
@@ -99,7 +99,13 @@ impl KcpEngine {
 
     /// Whether [`poll_transmit`](Self::poll_transmit) may have something.
     pub fn wants_transmit(&self) -> bool {
-        self.flush_wanted || !self.outbox.is_empty()
+        self.flush_wanted || !self.outbox.is_empty() || self.paced
+    }
+
+    /// Whether a part of the last flush waits for the pacer. On a fast path its time may come while
+    /// the rest is being sent: whoever sends does well to read the clock again.
+    pub const fn is_paced(&self) -> bool {
+        self.paced
     }
 
     /// Whether [`poll_transmit`](Self::poll_transmit) would flush first.

@@ -197,7 +197,7 @@ impl KcpEngine {
             congestion: Congestion::new(config.uses_congestion_window(), cwnd),
             capacity: PathCapacity::new(),
             pacer: if strict {
-                Pacer::new()
+                Pacer::new(config.mtu_bytes())
             } else {
                 Pacer::unlimited()
             },

@@ -1,13 +1,16 @@
-//! When data may leave: bursts of at most 128 KiB, the rest at window / srtt
+//! When data may leave: bursts of two trains, which are at most 128 KiB, the rest at window / srtt
 //! (`docs/protocol.md` 11.6).
 
 use core::time::Duration;
 
 use crate::time::Instant;
 
-/// The largest burst, in bytes: it fits twice into the 256 KiB that Linux grants a socket by
-/// default, of which bookkeeping takes half.
-const BURST_BYTES: i64 = 128 * 1_024;
+/// Most bytes of one train: what UDP takes in one call, on every system.
+pub(crate) const TRAIN_BYTES: usize = 65_000;
+
+/// The largest burst: it fits into the 208 KiB that Linux grants a socket by default, and no train of it
+/// is short.
+const BURST_TRAINS: usize = 2;
 
 /// What is held back leaves in trains of this much time, the resolution of most timers.
 const QUANTUM: Duration = Duration::from_millis(1);
@@ -23,6 +26,8 @@ pub(crate) struct Pacer {
 
 #[derive(Debug)]
 struct Bucket {
+    /// The largest burst, in bytes.
+    burst: i64,
     /// May fall below zero by one segment.
     tokens: i64,
     refilled: Instant,
@@ -36,15 +41,24 @@ impl Pacer {
         Self { bucket: None }
     }
 
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new(mtu: usize) -> Self {
+        let burst = burst_bytes(mtu);
         let bucket = Bucket {
-            tokens: BURST_BYTES,
+            burst,
+            tokens: burst,
             refilled: Instant::ZERO,
-            bytes: BURST_BYTES as u64,
+            bytes: burst.unsigned_abs(),
             per: Duration::from_millis(1),
         };
         Self {
             bucket: Some(bucket),
+        }
+    }
+
+    /// The burst follows the mtu.
+    pub(crate) fn set_mtu(&mut self, mtu: usize) {
+        if let Some(bucket) = &mut self.bucket {
+            bucket.burst = burst_bytes(mtu);
         }
     }
 
@@ -61,7 +75,7 @@ impl Pacer {
         if earned > 0 {
             // Less than a byte's time is kept for the next call.
             bucket.refilled = now;
-            bucket.tokens = bucket.tokens.saturating_add(earned).min(BURST_BYTES);
+            bucket.tokens = bucket.tokens.saturating_add(earned).min(bucket.burst);
         }
     }
 
@@ -85,11 +99,17 @@ impl Pacer {
         let quantum = u128::from(bucket.bytes) * QUANTUM.as_micros() / bucket.per.as_micros();
         let quantum = i64::try_from(quantum)
             .unwrap_or(i64::MAX)
-            .clamp(LEAST_QUANTUM_BYTES, BURST_BYTES);
+            .clamp(LEAST_QUANTUM_BYTES, bucket.burst);
         let missing = u128::from((quantum - bucket.tokens).max(0).unsigned_abs());
         let wait = (missing * bucket.per.as_micros()).div_ceil(u128::from(bucket.bytes));
         bucket.refilled + Duration::from_micros(u64::try_from(wait).unwrap_or(u64::MAX))
     }
+}
+
+/// Bytes of whole trains of full datagrams.
+fn burst_bytes(mtu: usize) -> i64 {
+    let train = (TRAIN_BYTES / mtu).max(1) * mtu;
+    i64::try_from(BURST_TRAINS * train).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -100,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_bounded_and_the_rest_follows_at_the_rate() {
-        let mut pacer = Pacer::new();
+        let mut pacer = Pacer::new(1_400);
         let start = Instant::from_millis(5_000);
         pacer.refill(start, 1_000_000, RTT);
         let mut sent = 0;
@@ -108,25 +128,36 @@ mod tests {
             pacer.spend(1_400);
             sent += 1_400;
         }
-        assert_eq!(sent, 94 * 1_400);
-        // 528 bytes over, and a millisecond's 100000: at 100 bytes a microsecond.
-        assert_eq!(pacer.next_release(), start + Duration::from_micros(1_006));
-        pacer.refill(start + Duration::from_micros(5), 1_000_000, RTT);
+        // Two trains of 46.
+        assert_eq!(sent, 92 * 1_400);
+        // A millisecond's 100000, at 100 bytes a microsecond.
+        assert_eq!(pacer.next_release(), start + Duration::from_millis(1));
+        pacer.refill(start, 1_000_000, RTT);
         assert!(!pacer.allows());
-        pacer.refill(start + Duration::from_micros(6), 1_000_000, RTT);
+        pacer.refill(start + Duration::from_micros(1), 1_000_000, RTT);
         assert!(pacer.allows());
     }
 
     #[test]
     fn slow_rates_do_not_lose_fractions() {
-        let mut pacer = Pacer::new();
-        pacer.spend(BURST_BYTES as usize);
+        let mut pacer = Pacer::new(1_400);
+        pacer.spend(92 * 1_400);
         let rtt = Duration::from_secs(1);
         // 1000 bytes a second, looked at every 100 us: a byte takes ten looks.
         for tick in 1..=10_000_u64 {
             pacer.refill(Instant::from_micros(tick * 100), 1_000, rtt);
         }
         assert_eq!(pacer.bucket.as_ref().unwrap().tokens, 1_000);
+    }
+
+    #[test]
+    fn a_burst_of_any_mtu_is_at_most_128_kib() {
+        for mtu in 50..=65_507 {
+            assert!(
+                (130_000 - 65_000..=131_072).contains(&burst_bytes(mtu)),
+                "{mtu}"
+            );
+        }
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl KcpEngine {
         config.validate()?;
         self.receiver
             .set_limit(receive_limit(&config, self.validation));
+        self.pacer.set_mtu(config.mtu_bytes());
         self.config = config;
         Ok(())
     }

@@ -4,12 +4,10 @@
 use alloc::vec::Vec;
 
 use super::KcpEngine;
+use crate::pacing::TRAIN_BYTES;
 use crate::segment::{CLOSE_MARK, Command, ECHO_MARK, IKCP_OVERHEAD, KcpHeader};
 use crate::seq::{Sn, WireTs};
 use crate::time::Instant;
-
-/// Most bytes of one train: what UDP takes in one call, on every system.
-const TRAIN_BYTES: usize = 65_000;
 
 /// One thing to send.
 #[derive(Clone, Copy, Debug)]

@@ -2,16 +2,22 @@
 //!
 //! A window far beyond what fits the path is not flow control but a queue: on a short fast path it is
 //! the receiver's socket buffer, and what is over is lost. So no more than a multiple of the fastest
-//! delivery of late, over the shortest round trip of late, is unacknowledged.
+//! delivery of late, over the shortest round trip of late, is unacknowledged; nor more than that over the
+//! time that the hosts take, where this is longer.
 
 use crate::time::Instant;
 
 /// Segments that may be unacknowledged on any path: 176 KB, which the smallest usual socket buffer
 /// holds.
 const ALWAYS_ALLOWED: usize = 128;
+/// How long the hosts may take to wake up and to read, in microseconds: the shortest round trip does
+/// not show it, and on a path as fast as memory more arrives meanwhile than the path carries.
+const HOST_DELAY_US: u64 = 250;
+/// The most that is allowed for it: six trains of 46. More only leaves the caches before it is read.
+const MOST_FOR_HOSTS: usize = 276;
 /// How far beyond what the path carries: lost segments are unacknowledged until they are resent, and
 /// a path that has become faster must be able to show it.
-const HEADROOM: u64 = 4;
+const HEADROOM: usize = 4;
 /// Deliveries are counted over this long, in microseconds.
 const INTERVAL_US: u64 = 10_000;
 /// "Of late" is this epoch and the one before, in microseconds each.
@@ -78,12 +84,17 @@ impl PathCapacity {
         if delivered == 0 || rtt == u64::MAX {
             return ALWAYS_ALLOWED;
         }
-        let carried = delivered.saturating_mul(rtt) / INTERVAL_US;
-        let most = carried.saturating_mul(HEADROOM);
-        usize::try_from(most)
-            .unwrap_or(usize::MAX)
+        let while_the_hosts_wake = delivered_in(HOST_DELAY_US, delivered).min(MOST_FOR_HOSTS);
+        delivered_in(rtt, delivered)
+            .saturating_mul(HEADROOM)
+            .max(while_the_hosts_wake)
             .max(ALWAYS_ALLOWED)
     }
+}
+
+/// Segments in a time, at `delivered` in each interval.
+fn delivered_in(us: u64, delivered: u64) -> usize {
+    usize::try_from(delivered.saturating_mul(us) / INTERVAL_US).unwrap_or(usize::MAX)
 }
 
 const fn micros(from: Instant, to: Instant) -> u64 {
@@ -111,6 +122,14 @@ mod tests {
         assert_eq!(PathCapacity::new().most_outstanding(), 128);
         // 700 MB/s over 60 us: 30 segments.
         assert_eq!(after_a_second(5_087, 60).most_outstanding(), 128);
+    }
+
+    #[test]
+    fn a_path_as_fast_as_memory_is_given_the_time_of_the_hosts() {
+        // 1 GB/s over 20 us: 15 segments, and 182 in 250 us.
+        assert_eq!(after_a_second(7_267, 20).most_outstanding(), 181);
+        // 3 GB/s.
+        assert_eq!(after_a_second(21_801, 20).most_outstanding(), 276);
     }
 
     #[test]

@@ -200,10 +200,7 @@ impl Session {
         if self.engine.has_readable() {
             self.readers.move_to(wake);
         }
-        // A quarter of the queue at a time: a wake-up for each acknowledged segment would make the
-        // writer hand over segment by segment.
-        let limit = self.queue_limit();
-        if self.engine.queued_bytes() < limit - limit / 4 {
+        if self.has_much_room() {
             self.writers.move_to(wake);
         }
         if self.life.shutdown_is_over() {
@@ -216,8 +213,20 @@ impl Session {
         !self.readers.is_empty() && self.engine.has_readable()
     }
 
+    /// Bytes that the queue still takes.
+    pub(crate) fn room(&self) -> usize {
+        self.queue_limit()
+            .saturating_sub(self.engine.queued_bytes())
+    }
+
+    /// More than a quarter of the queue is free. A writer that went on with each acknowledged segment
+    /// would hand over segment by segment, in trains of a datagram.
+    pub(crate) fn has_much_room(&self) -> bool {
+        self.room() > self.queue_limit() / 4
+    }
+
     /// Bytes queued and in flight at which writers wait.
-    pub(crate) fn queue_limit(&self) -> usize {
+    fn queue_limit(&self) -> usize {
         match self.queue_limit {
             QueueLimit::Fixed(bytes) => bytes,
             // More than that only makes the bytes older, and the memory colder.

@@ -221,7 +221,8 @@ impl AsyncRead for KcpStream {
     }
 }
 
-/// `poll_write` waits while [`send_queue_limit`](EndpointConfig::send_queue_limit) bytes are queued.
+/// `poll_write` waits while [`send_queue_limit`](EndpointConfig::send_queue_limit) bytes are queued, and for a
+/// quarter of that to be free if the buffer does not fit.
 /// `poll_flush` sends now what the windows allow; it does not wait for acknowledgements.
 /// `poll_shutdown` finishes this direction and waits until the peer has acknowledged it (a stock
 /// peer: all data), or for [`linger`](EndpointConfig::linger), after which it fails with

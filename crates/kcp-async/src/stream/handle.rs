@@ -92,14 +92,12 @@ impl StreamHandle {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let queued = session.engine.queued_bytes();
-        let limit = session.queue_limit();
-        if queued >= limit {
+        let room = session.room();
+        if room == 0 || (room < buf.len() && !session.has_much_room()) {
             return Self::wait_for_room(cx, &mut session);
         }
         // Whole segments, so that a full queue does not turn into one small segment per wake-up.
-        let mss = session.engine.config().mss();
-        let room = (limit - queued).next_multiple_of(mss);
+        let room = room.next_multiple_of(session.engine.config().mss());
         let written = session.engine.write(&buf[..buf.len().min(room)]);
         self.after_writing(session);
         Poll::Ready(written.map_err(KcpError::from))
@@ -110,7 +108,7 @@ impl StreamHandle {
         if let Some(reason) = session.end() {
             return Poll::Ready(Err(reason.into()));
         }
-        let is_full = session.engine.queued_bytes() >= session.queue_limit();
+        let is_full = session.room() == 0;
         // In stream mode there are no messages, and C's `send` would take a part of a long one.
         let is_stream = session.engine.config().is_stream_mode();
         let fits = is_stream || message.len() <= session.engine.max_message_size();

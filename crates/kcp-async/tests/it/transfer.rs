@@ -199,6 +199,31 @@ async fn a_dropped_send_has_sent_nothing_and_a_dropped_recv_has_lost_nothing() {
     );
 }
 
+/// Less than a quarter of the queue is given only to what fits in whole: the rest of a longer write would
+/// leave as a train of few datagrams.
+#[tokio::test(start_paused = true)]
+async fn a_long_write_waits_for_a_quarter_of_the_queue() {
+    let net = Net::clean();
+    let mtu_1024 = KcpConfig::turbo_mode().mtu(1_024);
+    let config = EndpointConfig::new(mtu_1024).send_queue_limit(Some(100_000));
+    let Pair {
+        mut client, server, ..
+    } = pair(&net, config).await;
+    net.cut(CLIENT, SERVER, true);
+    client.write_all(&vec![1; 74_000]).await.unwrap();
+    let long = vec![2; 30_000];
+    assert_eq!(client.write(&long).await.unwrap(), 26_000);
+    net.cut(CLIENT, SERVER, false);
+    sleep(secs(10)).await;
+
+    net.cut(CLIENT, SERVER, true);
+    client.write_all(&vec![1; 76_000]).await.unwrap();
+    let waiting = tokio::time::timeout(secs(1), client.write(&long)).await;
+    assert!(waiting.is_err());
+    assert_eq!(client.write(&long[..20_000]).await.unwrap(), 20_000);
+    drop(server);
+}
+
 /// The stall of other crates: the reader pauses until the window closes, then goes on. Nothing but
 /// the reader's own announcement gets the sender going again quickly.
 #[tokio::test(start_paused = true)]

@@ -179,7 +179,8 @@ impl EndpointConfig {
 
     /// Bytes queued and in flight at which a session's writers wait. 1 and up. `None` (default) is
     /// twice what may be in flight: two send windows, or less where the path carries less. One
-    /// message may overshoot it.
+    /// message may overshoot it. Who waits, and whoever writes bytes that do not fit, goes on when a
+    /// quarter of it is free.
     #[must_use]
     pub const fn send_queue_limit(mut self, bytes: Option<usize>) -> Self {
         self.send_queue_limit = bytes;

@@ -8,12 +8,13 @@
 use crate::time::Instant;
 
 /// Segments that may be unacknowledged on any path: 176 KB, which the smallest usual socket buffer
-/// holds.
+/// holds even if its reader sleeps.
 const ALWAYS_ALLOWED: usize = 128;
 /// How long the hosts may take to wake up and to read, in microseconds: the shortest round trip does
 /// not show it, and on a path as fast as memory more arrives meanwhile than the path carries.
 const HOST_DELAY_US: u64 = 250;
-/// The most that is allowed for it: six trains of 46. More only leaves the caches before it is read.
+/// The most that is allowed for it: six trains of 46. More only leaves the caches before it is read; of
+/// this the smallest usual socket buffer loses some when its reader is late, a datagram in ten thousand.
 const MOST_FOR_HOSTS: usize = 276;
 /// How far beyond what the path carries: lost segments are unacknowledged until they are resent, and
 /// a path that has become faster must be able to show it.

@@ -1,4 +1,4 @@
-//! When data may leave: bursts of two trains, which are at most 128 KiB, the rest at window / srtt
+//! When data may leave: bursts of two trains, which are about 128 KiB, the rest at window / srtt
 //! (`docs/protocol.md` 11.6).
 
 use core::time::Duration;
@@ -8,8 +8,8 @@ use crate::time::Instant;
 /// Most bytes of one train: what UDP takes in one call, on every system.
 pub(crate) const TRAIN_BYTES: usize = 65_000;
 
-/// The largest burst: it fits into the 208 KiB that Linux grants a socket by default, and no train of it
-/// is short.
+/// The largest burst. Of full datagrams of the usual sizes it fits into the 208 KiB that Linux grants a
+/// socket by default, and no train of it is short.
 const BURST_TRAINS: usize = 2;
 
 /// What is held back leaves in trains of this much time, the resolution of most timers.
@@ -151,13 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_any_mtu_is_at_most_128_kib() {
+    fn a_burst_of_any_mtu_is_whole_datagrams_and_at_most_128_kib() {
         for mtu in 50..=65_507 {
-            assert!(
-                (130_000 - 65_000..=131_072).contains(&burst_bytes(mtu)),
-                "{mtu}"
-            );
+            let burst = burst_bytes(mtu);
+            assert_eq!(burst % mtu as i64, 0, "{mtu}");
+            assert!((65_000..=131_072).contains(&burst), "{mtu}: {burst}");
         }
+    }
+
+    #[test]
+    fn the_burst_follows_the_mtu() {
+        let mut pacer = Pacer::new(1_400);
+        pacer.set_mtu(40_000);
+        pacer.refill(Instant::from_millis(5_000), 1_000_000, RTT);
+        // A train of one datagram, and another.
+        pacer.spend(80_000);
+        assert!(!pacer.allows());
     }
 
     #[test]

@@ -93,12 +93,15 @@ impl StreamHandle {
             return Poll::Ready(Ok(0));
         }
         let room = session.room();
-        if room == 0 || (room < buf.len() && !session.has_much_room()) {
-            return Self::wait_for_room(cx, &mut session);
+        let mut len = buf.len();
+        if room < len {
+            if !session.has_much_room() && !session.engine.is_finishing() {
+                return Self::wait_for_room(cx, &mut session);
+            }
+            // Whole segments, so that a full queue does not turn into one small segment per wake-up.
+            len = len.min(room.next_multiple_of(session.engine.config().mss()));
         }
-        // Whole segments, so that a full queue does not turn into one small segment per wake-up.
-        let room = room.next_multiple_of(session.engine.config().mss());
-        let written = session.engine.write(&buf[..buf.len().min(room)]);
+        let written = session.engine.write(&buf[..len]);
         self.after_writing(session);
         Poll::Ready(written.map_err(KcpError::from))
     }
@@ -108,7 +111,7 @@ impl StreamHandle {
         if let Some(reason) = session.end() {
             return Poll::Ready(Err(reason.into()));
         }
-        let is_full = session.room() == 0;
+        let is_full = session.room() == 0 && !session.engine.is_finishing();
         // In stream mode there are no messages, and C's `send` would take a part of a long one.
         let is_stream = session.engine.config().is_stream_mode();
         let fits = is_stream || message.len() <= session.engine.max_message_size();

@@ -224,6 +224,40 @@ async fn a_long_write_waits_for_a_quarter_of_the_queue() {
     drop(server);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_queue_without_a_limit_takes_everything() {
+    let net = Net::clean();
+    // Segments of 1,024 bytes, a power of two: rounding the room up to them would wrap to 0.
+    let config =
+        EndpointConfig::new(KcpConfig::turbo_mode().mtu(1_048)).send_queue_limit(Some(usize::MAX));
+    let Pair {
+        mut client, server, ..
+    } = pair(&net, config).await;
+    net.cut(CLIENT, SERVER, true);
+    let data = vec![7; 3_000_000];
+    assert_eq!(client.write(&data).await.unwrap(), data.len());
+    drop(server);
+}
+
+/// What was finished takes nothing more, and says so at once, also while the queue is full.
+#[tokio::test(start_paused = true)]
+async fn a_write_behind_the_end_fails_at_once_on_a_full_queue() {
+    let net = Net::clean();
+    let config = EndpointConfig::new(KcpConfig::turbo_mode()).send_queue_limit(Some(10_000));
+    let Pair {
+        mut client, server, ..
+    } = pair(&net, config).await;
+    net.cut(CLIENT, SERVER, true);
+    client.write_all(&[1; 9_000]).await.unwrap();
+    let finishing = tokio::time::timeout(ms(1), client.shutdown()).await;
+    assert!(finishing.is_err());
+    let behind = tokio::time::timeout(ms(1), client.write(&[2; 5_000])).await;
+    assert!(behind.expect("it does not wait").is_err());
+    let behind = tokio::time::timeout(ms(1), client.send(&[2; 5_000])).await;
+    assert!(behind.expect("it does not wait").is_err());
+    drop(server);
+}
+
 /// The stall of other crates: the reader pauses until the window closes, then goes on. Nothing but
 /// the reader's own announcement gets the sender going again quickly.
 #[tokio::test(start_paused = true)]

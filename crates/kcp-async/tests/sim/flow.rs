@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use kcp_async::{ConnectionError, EndpointConfig, KcpError, KcpStream, ReadHalf, WriteHalf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::plan::Direction;
 use crate::random::{Random, difference, fill, mix};
+
+/// The shortest time for which a session that has ended is remembered (protocol.md 12.3).
+const TIME_WAIT: Duration = Duration::from_secs(10);
 
 /// What is expected of a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +39,6 @@ pub(crate) struct Side {
     pub(crate) writes_late: bool,
     pub(crate) drops: bool,
     pub(crate) aborts: bool,
-    /// The network may lose every acknowledgement of the peer's end for as long as anybody remembers
-    /// the session, so a side that does not wait for that end counts as having read it.
-    pub(crate) may_be_forgotten: bool,
     /// The peer has no FIN: there is no end of data to wait for.
     pub(crate) stock_peer: bool,
     pub(crate) promise: Promise,
@@ -147,10 +147,8 @@ impl Side {
         }
         if self.drops && self.inward.1.bytes == 0 {
             // It leaves without waiting for an end behind nothing.
-            if self.may_be_forgotten {
-                let side = (self.flow, self.accepted);
-                self.tally.read.lock().unwrap().insert(side);
-            }
+            let side = (self.flow, self.accepted);
+            self.tally.read.lock().unwrap().insert(side);
             return self.write(&mut writer).await;
         }
         if self.writes_late {
@@ -192,8 +190,9 @@ impl Side {
             }
         }
         if !self.drops && !self.aborts {
+            let asked = Instant::now();
             if let Err(error) = writer.shutdown().await {
-                return self.shut_down_late(&error);
+                return self.shut_down_late(&error, asked.elapsed());
             }
             assert!(
                 writer.write(&[0]).await.is_err(),
@@ -207,8 +206,9 @@ impl Side {
     /// All was written, and the acknowledgement of the end does not come in time.
     ///
     /// The last one may be lost, with every repetition, for longer than the peer's time-wait
-    /// (protocol.md 12.3); nobody can know then. The world checks that the peer has everything.
-    fn shut_down_late(&self, error: &std::io::Error) -> Result<(), KcpError> {
+    /// (protocol.md 12.3), which begins after our end has come; nobody can know then. The world checks
+    /// that the peer has everything.
+    fn shut_down_late(&self, error: &std::io::Error, waited: Duration) -> Result<(), KcpError> {
         let forgotten = matches!(
             error.kind(),
             // As the peer's endpoint says; as the times say where it must not be asked (11.3).
@@ -217,6 +217,11 @@ impl Side {
         if self.promise != Promise::Kept || !forgotten || self.stock_peer {
             return Err(KcpError::Io(std::io::Error::other(error.to_string())));
         }
+        assert!(
+            waited >= TIME_WAIT,
+            "{}: forgotten after {waited:?}: {error}",
+            self.name
+        );
         self.tally
             .late
             .lock()
@@ -280,10 +285,10 @@ impl Side {
 
     /// Both directions have ended in order, so the session says so by itself.
     async fn see_it_closed(&self, stream: &KcpStream) {
-        let deadline = tokio::time::Instant::now() + crate::plan::DAY;
+        let deadline = Instant::now() + crate::plan::DAY;
         while stream.close_reason().is_none() {
             assert!(
-                tokio::time::Instant::now() < deadline,
+                Instant::now() < deadline,
                 "{}: never closed; {:?}",
                 self.name,
                 stream.stats()

@@ -84,7 +84,7 @@ pub(super) struct ProtocolArgs {
     /// Socket buffers to ask the system for; 0 leaves its default
     #[arg(long, value_name = "BYTES", value_parser = values::bytes, default_value = "4M", help_heading = "Times and sockets")]
     sockbuf: u64,
-    /// Bytes queued and in flight at which writers wait [default: two send windows]
+    /// Bytes queued and in flight at which writers wait for a quarter of them to leave [default: two send windows]
     #[arg(long, value_name = "BYTES", value_parser = values::bytes, help_heading = "Times and sockets")]
     sndqueue: Option<u64>,
 }

@@ -54,6 +54,11 @@ impl KcpEngine {
         }
     }
 
+    /// Whether [`finish`](Self::finish) was called: nothing more is taken.
+    pub const fn is_finishing(&self) -> bool {
+        self.close.finishing
+    }
+
     /// Whether the peer has shown that it understands FIN and RST.
     pub const fn peer_knows_close(&self) -> bool {
         self.close.peer_knows

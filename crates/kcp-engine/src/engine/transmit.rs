@@ -54,7 +54,8 @@ impl KcpEngine {
     /// Call it until it returns `None` after any calls that change the engine, unless the socket
     /// is full: then stop and go on later. Nothing is lost; what was acknowledged meanwhile is not
     /// sent. With [`FlushPolicy::Immediate`](crate::FlushPolicy::Immediate) writes, opened windows
-    /// and the ACKs of all input since the last drain leave here, together.
+    /// and the ACKs of all input since the last drain leave here, together; with any policy, what the
+    /// pacer has released by `now`.
     #[must_use]
     pub fn poll_transmit(
         &mut self,
@@ -97,7 +98,7 @@ impl KcpEngine {
 
     /// Whether [`poll_transmit`](Self::poll_transmit) may have something.
     pub fn wants_transmit(&self) -> bool {
-        self.flush_wanted || !self.outbox.is_empty() || self.paced
+        self.flush_wanted || !self.outbox.is_empty() || self.is_released()
     }
 
     /// Whether a part of the last flush waits for the pacer. On a fast path its time may come while
@@ -106,7 +107,8 @@ impl KcpEngine {
         self.paced
     }
 
-    /// Whether [`poll_transmit`](Self::poll_transmit) would flush first.
+    /// Whether [`poll_transmit`](Self::poll_transmit) would flush first because something asked for it;
+    /// it also does when the pacer releases a rest.
     pub fn is_flush_due(&self) -> bool {
         self.flush_wanted && self.outbox.is_empty()
     }

@@ -361,6 +361,20 @@ fn bursts_are_bounded() {
     assert!(trains <= 37, "{trains}");
 }
 
+/// protocol.md 11.6 and 7.6: whoever drains when the time has come need not be called by a timer.
+#[test]
+fn a_released_rest_leaves_without_a_timer() {
+    let mut s = on_a_wide_path();
+    s.engine.write(&alloc::vec![0; 1_000 * 1_376]).unwrap();
+    assert_eq!(s.tick(100).drain().len(), 92);
+    assert!(s.engine.is_paced() && !s.engine.wants_transmit());
+    s.silent();
+    // 35.84 bytes a microsecond, from the end of the burst on.
+    s.at(101);
+    assert_eq!(s.drain().len(), 26);
+    assert!(s.engine.is_paced());
+}
+
 /// protocol.md 11.7: a flood of duplicates fills the ACK list only so far.
 #[test]
 fn the_ack_list_is_bounded() {

@@ -14,8 +14,8 @@ datagrams=ours,tokio_kcp,kcp-tokio
 round() {
     rows bulk --workload bulk --peer "ours,tcp,raw-gso,tokio_kcp,kcp-tokio"
     rows ping-pong --workload ping-pong --peer "ours-polling,$streams"
-    rows lossy-bulk --workload lossy-bulk --peer "$datagrams" --seconds 4
-    rows lossy-messages --workload lossy-messages --peer "$datagrams" --loss 1,10 --seconds 8
+    rows lossy-bulk --workload lossy-bulk --peer "$datagrams"
+    rows lossy-messages --workload lossy-messages --peer "$datagrams" --loss 1,10
     rows parallel --workload parallel --peer "$streams"
     rows loaded --workload loaded --peer "ours-polling,$streams"
     # A fifth of the time: twice is enough to see whether it is stable.

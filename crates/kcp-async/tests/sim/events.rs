@@ -68,9 +68,13 @@ impl World {
                 let client = &self.plan.clients[number];
                 let outside = crate::plan::client_addr(number + 100);
                 self.net.lock().network.rebind(&client.addr, outside);
-                // The old sessions of this endpoint are over by then; a new one begins.
+                // The old sessions of this endpoint are over by then, unless the server had acknowledged
+                // nothing of one, which then begins anew from outside; a new one begins.
                 sleep(AFTER_THE_MOVE).await;
                 let endpoint = self.endpoint_at(client.addr);
+                while endpoint.stats().sessions > 0 {
+                    sleep(Duration::from_secs(1)).await;
+                }
                 self.connect(endpoint, SERVER, client.again).await;
             }
             Event::Jump(_) => {}

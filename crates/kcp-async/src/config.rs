@@ -116,13 +116,14 @@ impl EndpointConfig {
         self
     }
 
-    /// How long an accepted session may go without new data while the peer has not proven its
-    /// address by acknowledging something that we sent, or by answering a question. 100 ms and up,
-    /// default 10 s. Where one more session would be too many, it is one second.
+    /// How long a session from outside may go without new data while the peer's address is not
+    /// validated: it has neither acknowledged something that we sent nor answered a question. 100 ms
+    /// and up, default 10 s. Where one more session would be too many, it is one second.
     ///
-    /// It bounds what forged datagrams can hold. Peers of this implementation prove themselves when
-    /// asked, so they may pause as they like. Another implementation that only ever sends, with
-    /// pauses longer than this, needs a larger value, or one small answer from the application.
+    /// It bounds what forged datagrams can hold. Once `accept` has returned the session, it counts
+    /// only while something waits for the peer: data that was written, or a writer that waits until
+    /// the address is validated. An accepted session that owes nothing lives until the
+    /// [`idle_timeout`](Self::idle_timeout).
     #[must_use]
     pub const fn unproven_timeout(mut self, timeout: Duration) -> Self {
         self.unproven_timeout = timeout;
@@ -179,7 +180,8 @@ impl EndpointConfig {
 
     /// Bytes queued and in flight at which a session's writers wait. 1 and up. `None` (default) is
     /// twice what may be in flight: two send windows, or less where the path carries less. One
-    /// message may overshoot it. Who waits, and whoever writes bytes that do not fit, goes on when a
+    /// message may overshoot it. An accepted session takes less until its peer's address is
+    /// validated: three times what has arrived, and 4 KiB; a longer `send` waits. Who waits, and whoever writes bytes that do not fit, goes on when a
     /// quarter of it is free.
     #[must_use]
     pub const fn send_queue_limit(mut self, bytes: Option<usize>) -> Self {

@@ -43,7 +43,9 @@ pub enum ConnectionError {
     PeerDead,
     /// Nothing was heard for the idle timeout.
     Idle,
-    /// An accepted session never proved its address and sent nothing new for the unproven timeout.
+    /// The peer of an accepted session never validated its address: what was written, or a writer, has
+    /// waited for that for the unproven timeout without new data from it. The same if it sent nothing
+    /// new for that time before `accept` returned the session.
     Unproven,
     /// The peer opened a new session from the same address (kcp-go's restart rule).
     Replaced,

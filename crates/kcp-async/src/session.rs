@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use kcp_engine::{Conv, Fault, FinState, Instant, KcpEngine, Role};
 
+pub(crate) use admission::Reserve;
 pub(crate) use lifetime::{Lifetime, Shutdown};
 
 use crate::config::Times;
@@ -18,6 +19,7 @@ use crate::mutex::Mutex;
 use crate::router::Origin;
 use crate::wakers::{WakeList, Wakers};
 
+mod admission;
 mod lifetime;
 
 /// A session as its endpoint and its handles share it.
@@ -44,6 +46,8 @@ pub(crate) struct Session {
     /// Tasks that wait for the end of a shutdown.
     pub(crate) closers: Wakers,
     queue_limit: QueueLimit,
+    /// What the queue holds beyond the bound of an unvalidated session.
+    lease: Option<admission::Lease>,
     /// The local address to answer from.
     pub(crate) source: Option<IpAddr>,
     /// When the driver has promised to look at this session. Only the driver changes it.
@@ -110,6 +114,7 @@ impl Session {
             writers: Wakers::default(),
             closers: Wakers::default(),
             queue_limit,
+            lease: None,
             source: None,
             armed: None,
             unsent: None,
@@ -158,6 +163,9 @@ impl Session {
         if self.life.is_detached() {
             self.discard_input();
         }
+        if self.writers.is_empty() {
+            self.life.forget_waiting_writer();
+        }
         self.observe(now);
         // After the last byte both ways nothing can go wrong any more; a late RST must not keep a slow
         // reader from what has arrived.
@@ -185,12 +193,16 @@ impl Session {
     /// Brings what is known about the peer and the close up to date.
     pub(crate) fn observe(&mut self, now: Instant) {
         self.life.observe(now, &self.engine);
+        if self.engine.answer_allowance().is_none() {
+            self.lease = None;
+        }
     }
 
     /// Ends the session and wakes everyone. The first reason stays.
     pub(crate) fn finish(&mut self, reason: ConnectionError, wake: &mut WakeList) {
         self.end.get_or_insert(reason);
         self.unsent = None;
+        self.lease = None;
         self.readers.move_to(wake);
         self.writers.move_to(wake);
         self.closers.move_to(wake);
@@ -227,11 +239,12 @@ impl Session {
 
     /// Bytes queued and in flight at which writers wait.
     fn queue_limit(&self) -> usize {
-        match self.queue_limit {
+        let limit = match self.queue_limit {
             QueueLimit::Fixed(bytes) => bytes,
             // More than that only makes the bytes older, and the memory colder.
             QueueLimit::AsSent(most) => self.engine.path_limit().saturating_mul(2).min(most),
-        }
+        };
+        limit.min(self.unvalidated_limit().unwrap_or(usize::MAX))
     }
 
     /// Nobody will read any more: keep the window open so that the peer's FIN can come.

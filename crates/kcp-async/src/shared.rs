@@ -16,7 +16,7 @@ use crate::deadlines::SessionId;
 use crate::error::{ConnectionError, KcpError};
 use crate::mutex::Mutex;
 use crate::router::{Origin, Router};
-use crate::session::{Lifetime, QueueLimit, Session, SessionCell};
+use crate::session::{Lifetime, QueueLimit, Reserve, Session, SessionCell};
 use crate::socket::DatagramSocket;
 use crate::stats::{Counters, EndpointStats};
 use crate::wakers::{WakeList, Wakers};
@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) times: Times,
     /// Bytes at which a session's writers wait.
     queue_limit: QueueLimit,
+    /// For first messages to stock peers whose address is not validated.
+    pub(crate) reserve: Arc<Reserve>,
     pub(crate) pool: Arc<BufferPool>,
     pub(crate) counters: Counters,
     pub(crate) router: Mutex<Router<Arc<SessionCell>>>,
@@ -83,6 +85,7 @@ impl Shared {
             clock: Clock::start(),
             times: config.times(),
             queue_limit: config.queue_limit(),
+            reserve: Arc::default(),
             pool: default_pool(),
             counters: Counters::default(),
             router: Mutex::new(Router::new()),
@@ -250,7 +253,10 @@ impl Shared {
     ) -> Poll<Result<Arc<SessionCell>, ConnectionError>> {
         let mut queue = self.accepted.lock("accept");
         while let Some(cell) = queue.ready.pop_front() {
-            if cell.state.lock("accept").end().is_none() {
+            let mut session = cell.state.lock("accept");
+            if session.end().is_none() {
+                session.life.accept();
+                drop(session);
                 return Poll::Ready(Ok(cell));
             }
         }

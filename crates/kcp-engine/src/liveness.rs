@@ -30,12 +30,14 @@ struct GhostWatch {
 }
 
 impl Liveness {
-    /// A WASK with this time stamp goes out.
-    pub(crate) fn on_asked(&mut self, now: Instant, ts: WireTs) {
+    /// A WASK with this time stamp goes out. `owed`: the peer is taken for dead if it never answers.
+    pub(crate) fn on_asked(&mut self, now: Instant, ts: WireTs, owed: bool) {
         self.asked.rotate_right(1);
         self.asked[0] = Some(ts);
         self.last_asked = Some(now);
-        self.unanswered_since.get_or_insert(now);
+        if owed {
+            self.unanswered_since.get_or_insert(now);
+        }
         self.ghost.asked_at.get_or_insert(now);
     }
 
@@ -105,7 +107,7 @@ mod tests {
         let mut liveness = Liveness::default();
         let rto = Duration::from_millis(200);
         assert!(liveness.may_press(Instant::from_millis(5), rto));
-        liveness.on_asked(Instant::from_millis(5), WireTs::new(5));
+        liveness.on_asked(Instant::from_millis(5), WireTs::new(5), true);
         assert!(!liveness.may_press(Instant::from_millis(204), rto));
         assert!(liveness.may_press(Instant::from_millis(205), rto));
     }

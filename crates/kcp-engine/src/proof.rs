@@ -31,6 +31,8 @@ pub(crate) struct Proof {
     wrong_echoes: u8,
     /// When the peer is next asked for the proof, once something was heard.
     question_at: Option<Millis>,
+    /// The caller wants it asked with the next flush.
+    question_wanted: bool,
 }
 
 impl Proof {
@@ -46,6 +48,7 @@ impl Proof {
             forged: 0,
             wrong_echoes: 0,
             question_at: None,
+            question_wanted: false,
         }
     }
 
@@ -68,6 +71,16 @@ impl Proof {
 
     pub(crate) const fn on_valid_answer(&mut self) {
         self.proven = true;
+    }
+
+    /// Asks with the next flush, if the address is still to be validated.
+    pub(crate) const fn want_question(&mut self) {
+        self.question_wanted = self.is_limited();
+    }
+
+    /// Whether [`want_question`](Self::want_question) was called since the last call of this.
+    pub(crate) const fn take_wanted_question(&mut self) -> bool {
+        core::mem::replace(&mut self.question_wanted, false) && self.is_limited()
     }
 
     /// Whether the peer is to be asked now. Most prove themselves by acknowledging what they are

@@ -13,8 +13,14 @@ use crate::error::ConnectionError;
 pub(crate) struct Lifetime {
     role: Role,
     created: Instant,
+    /// `accept` has handed it to the application.
+    accepted: bool,
     /// Since when something has waited for the peer: data, a FIN, a question.
     waiting_since: Option<Instant>,
+    /// Since when data has waited for the peer, in the queue or in flight.
+    data_since: Option<Instant>,
+    /// Since when a writer has waited for the validation of the peer's address.
+    writer_since: Option<Instant>,
     last_question: Option<Instant>,
     /// The peer's host said that nothing listens there, and nothing was heard since.
     refused: bool,
@@ -40,6 +46,7 @@ enum Term {
     End(ConnectionError),
     Linger,
     Ask,
+    AskForValidation,
 }
 
 /// How a shutdown stands.
@@ -56,7 +63,10 @@ impl Lifetime {
         Self {
             role,
             created,
+            accepted: false,
             waiting_since: None,
+            data_since: None,
+            writer_since: None,
             last_question: None,
             refused: false,
             closing: None,
@@ -68,6 +78,24 @@ impl Lifetime {
     /// When the session was made.
     pub(crate) const fn created(&self) -> Instant {
         self.created
+    }
+
+    /// The application has it now.
+    pub(crate) const fn accept(&mut self) {
+        self.accepted = true;
+    }
+
+    /// A writer waits for more than the peer may be sent before its address is validated. Whether
+    /// none did before.
+    pub(crate) fn note_waiting_writer(&mut self, now: Instant) -> bool {
+        let is_first = self.writer_since.is_none();
+        self.writer_since.get_or_insert(now);
+        is_first
+    }
+
+    /// No writer waits any more: it was served, or has given up.
+    pub(crate) const fn forget_waiting_writer(&mut self) {
+        self.writer_since = None;
     }
 
     /// Asks for an orderly end: everything queued goes out, then the FIN if the peer knows it.
@@ -133,6 +161,14 @@ impl Lifetime {
         } else {
             self.waiting_since = None;
         }
+        if engine.is_drained() {
+            self.data_since = None;
+        } else {
+            self.data_since.get_or_insert(now);
+        }
+        if engine.is_proven() {
+            self.writer_since = None;
+        }
         if engine.last_heard().is_some() {
             self.refused = false;
         }
@@ -162,6 +198,10 @@ impl Lifetime {
                 Term::Linger => self.give_up_waiting(),
                 Term::Ask => {
                     engine.keepalive();
+                    self.last_question = Some(now);
+                }
+                Term::AskForValidation => {
+                    engine.ask_for_validation();
                     self.last_question = Some(now);
                 }
             }
@@ -214,13 +254,9 @@ impl Lifetime {
         let idle = times
             .idle
             .map(|idle| (last_sign + idle, Term::End(ConnectionError::Idle)));
-        let unproven = (!is_connecting(self.role) && !engine.is_proven()).then(|| {
-            let last_new = engine.last_new_push().unwrap_or(self.created);
-            (
-                last_new + times.unproven,
-                Term::End(ConnectionError::Unproven),
-            )
-        });
+        let unproven = self
+            .doubtful_since(engine)
+            .map(|since| (since + times.unproven, Term::End(ConnectionError::Unproven)));
         // A detached session whose FIN is acknowledged also waits for the peer's, that long.
         let linger = self
             .closing
@@ -228,9 +264,27 @@ impl Lifetime {
             .map(|closing| (closing.linger_until, Term::Linger));
         // Before the peer has spoken there is no session to ask about.
         let ask = heard.and_then(|heard| self.next_question(heard, times, engine));
-        [connect, dead, idle, unproven, linger, ask]
+        let validate = self
+            .next_validation_question(times, engine)
+            .map(|at| (at, Term::AskForValidation));
+        [connect, dead, idle, unproven, linger, ask, validate]
             .into_iter()
             .flatten()
+    }
+
+    /// Since when the clock of an unvalidated session runs; `None` where it does not (protocol.md
+    /// 11.4): the application has accepted the session, and nothing of ours waits for the peer.
+    fn doubtful_since(&self, engine: &KcpEngine) -> Option<Instant> {
+        if is_connecting(self.role) || engine.is_proven() {
+            return None;
+        }
+        let last_new = engine.last_new_push().unwrap_or(self.created);
+        if !self.accepted {
+            return Some(last_new);
+        }
+        let owing = [self.data_since, self.writer_since];
+        let since = owing.into_iter().flatten().min()?;
+        Some(last_new.max(since))
     }
 
     /// When the peer is asked for a sign of life.
@@ -252,16 +306,19 @@ impl Lifetime {
             };
             Some(quiet_since.max(since) + after)
         });
-        let proof = self.next_proof_question(times, engine);
-        let at = [keepalive, pressing, proof].into_iter().flatten().min()?;
+        let at = [keepalive, pressing].into_iter().flatten().min()?;
         Some((at, Term::Ask))
     }
 
-    /// A peer that only sends has nothing of ours to acknowledge: it is asked twice before an
-    /// unproven session ends, because an answer proves it (protocol.md 11.1).
-    fn next_proof_question(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
+    /// A peer that only sends has nothing of ours to acknowledge: it is asked twice in the time that
+    /// an unvalidated session may be silent, because an answer validates it (protocol.md 11.1); while
+    /// a writer waits for that, once a second.
+    fn next_validation_question(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
         if is_connecting(self.role) || engine.is_proven() {
             return None;
+        }
+        if let Some(since) = self.writer_since {
+            return Some(since.max(self.last_question.unwrap_or(since)) + VALIDATION_QUESTIONS);
         }
         let last_new = engine.last_new_push().unwrap_or(self.created);
         let quarter = times.unproven / 4;
@@ -270,6 +327,9 @@ impl Lifetime {
             .find(|&at| self.last_question.is_none_or(|asked| asked < at))
     }
 }
+
+/// Between the questions for a writer that waits for the validation of the address.
+const VALIDATION_QUESTIONS: Duration = Duration::from_secs(1);
 
 /// A peer that comes back a tenth of the dead-peer time before its end is noticed in time.
 const QUESTIONS_BEFORE_DEATH: u32 = 10;

@@ -96,10 +96,9 @@ impl StreamHandle {
         let mut len = buf.len();
         if room < len {
             if !session.has_much_room() && !session.engine.is_finishing() {
-                return Self::wait_for_room(cx, &mut session);
+                return self.wait_for_room(cx, session);
             }
-            // Whole segments, so that a full queue does not turn into one small segment per wake-up.
-            len = len.min(room.next_multiple_of(session.engine.config().mss()));
+            len = len.min(session.write_limit());
         }
         let written = session.engine.write(&buf[..len]);
         self.after_writing(session);
@@ -111,13 +110,16 @@ impl StreamHandle {
         if let Some(reason) = session.end() {
             return Poll::Ready(Err(reason.into()));
         }
-        let is_full = session.room() == 0 && !session.engine.is_finishing();
         // In stream mode there are no messages, and C's `send` would take a part of a long one.
         let is_stream = session.engine.config().is_stream_mode();
         let fits = is_stream || message.len() <= session.engine.max_message_size();
         // What can never be sent is refused at once, not when there is room.
-        if is_full && fits && !message.is_empty() {
-            return Self::wait_for_room(cx, &mut session);
+        if fits
+            && !message.is_empty()
+            && !session.engine.is_finishing()
+            && !session.takes_message(message.len(), &self.shared.reserve)
+        {
+            return self.wait_for_room(cx, session);
         }
         let sent = match is_stream && !message.is_empty() {
             true => session.engine.write(message),
@@ -233,10 +235,21 @@ impl StreamHandle {
     }
 
     fn wait_for_room<T>(
+        &self,
         cx: &Context<'_>,
-        session: &mut MutexGuard<'_, Session>,
+        mut session: MutexGuard<'_, Session>,
     ) -> Poll<Result<T, KcpError>> {
         session.writers.register(cx.waker());
+        if session.engine.answer_allowance().is_some() {
+            // It waits for the validation of the peer's address, at most for the time of an
+            // unvalidated session. The peer is asked now, and then by the driver.
+            let now = self.shared.clock.now();
+            if session.life.note_waiting_writer(now) {
+                session.engine.ask_for_validation();
+                drop(session);
+                self.shared.call_driver(&self.cell);
+            }
+        }
         Poll::Pending
     }
 

@@ -129,7 +129,12 @@ async fn forged_sessions_of_a_silent_application_cost_two_questions() {
     assert_eq!(idle.datagrams, 8_000, "11.4: two questions each");
     // A turn fires 1,024 deadlines (9.3: there are no ticks in between).
     assert_eq!(idle.turns, 2 * 4);
-    sleep(secs(2)).await;
+    // 11.4: accepted by an application that never answers, they live as long as a client that only
+    // sends and pauses does, and are not asked again.
+    sleep(secs(590)).await;
+    assert_eq!(wire.take_tally().datagrams, 0);
+    assert_eq!(server.stats().sessions, 4_000);
+    sleep(secs(11)).await;
     assert_eq!(server.stats().sessions, 0);
     figure(
         "4,000 forged first datagrams: wake-ups in the 9 s after (application silent)",
@@ -213,7 +218,8 @@ async fn conv_0_is_one_session_per_address() {
     wire.flood((0..1_000).map(|n| (scattered(n + 2), embryo(0))))
         .await;
     assert_eq!(server.stats().sessions, 1 + server.stats().embryos);
-    sleep(secs(21)).await;
+    // 11.4: the session was accepted and owes nothing, so it lives until the idle timeout.
+    sleep(secs(621)).await;
     assert_eq!((server.stats().sessions, server.stats().embryos), (0, 0));
     // The alias went with its session.
     wire.flood([(greedy, segment(0, Command::Ack, 0, 0, b""))])
@@ -230,6 +236,7 @@ async fn a_forged_session_ends_as_unproven() {
     let (stream, peer) = server.accept().await.unwrap();
     assert_eq!(peer, scattered(1));
     assert_eq!(stream.recv_message().await.unwrap(), b"x");
+    stream.send(b"an answer").await.unwrap();
     let error = stream.recv_message().await.unwrap_err();
     assert!(error.to_string().contains("never answered"), "{error}");
     assert_eq!(stream.close_reason(), Some(ConnectionError::Unproven));

@@ -9,3 +9,4 @@ mod lifetime;
 mod loopback;
 mod net;
 mod transfer;
+mod unvalidated;

@@ -150,16 +150,20 @@ impl KcpEngine {
             self.probe.ask |= !self.proof.is_limited()
                 && self.liveness.may_press(self.clock.now(), self.rto())
                 && self.peer_is_silent();
-            self.probe.ask |= self.may_ask_for_proof(plan) && self.proof.wants_question(now);
         }
+        // A question that only asks for the validation of the address: no answer, no harm.
+        let owed = core::mem::take(&mut self.probe.ask);
+        let for_proof = self.is_strict()
+            && (self.proof.take_wanted_question()
+                || (self.may_ask_for_proof(plan) && self.proof.wants_question(now)));
         let (sn, stale_ts) = plan.stale;
-        if core::mem::take(&mut self.probe.ask) && self.may_probe(plan) {
+        if (owed || for_proof) && self.may_probe(plan) {
             let ts = if self.is_strict() {
                 self.clock.wire()
             } else {
                 stale_ts
             };
-            self.liveness.on_asked(self.clock.now(), ts);
+            self.liveness.on_asked(self.clock.now(), ts, owed);
             plan.bytes += IKCP_OVERHEAD;
             self.outbox.push_back(Outgoing::Ask { sn, ts });
         }

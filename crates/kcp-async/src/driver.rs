@@ -8,14 +8,15 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::mem;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use backoff::Backoff;
 use busy_poll::BusyPoll;
 use kcp_engine::Instant;
+use receive::Path;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
@@ -26,6 +27,7 @@ use crate::shared::Shared;
 use crate::time_wait::TimeWait;
 use crate::wakers::WakeList;
 
+mod backoff;
 mod busy_poll;
 mod open;
 mod receive;
@@ -54,13 +56,16 @@ struct EndpointDriver {
     /// Sessions whose train waits for room in the socket, in the order in which they found it full.
     blocked: VecDeque<Arc<SessionCell>>,
     /// Answers to datagrams without a session: to be sent after unlocking, and lost if they cannot.
-    replies: Vec<(SocketAddr, [u8; kcp_engine::IKCP_OVERHEAD])>,
+    replies: Vec<(Path, [u8; kcp_engine::IKCP_OVERHEAD])>,
     resets: ResetBudget,
     /// Unproven sessions are not cleared away again before this.
     next_clearance: Instant,
     /// Buffers of the next receive call.
     receive_buffers: usize,
-    receive_failures: u32,
+    /// Receive calls that failed in a row.
+    receive_backoff: Backoff,
+    /// Calls in a row that said that there is room to send and were wrong, or failed.
+    send_backoff: Backoff,
     busy_poll: BusyPoll,
     wake: WakeList,
     timer: Pin<Box<Sleep>>,
@@ -83,7 +88,8 @@ impl EndpointDriver {
             resets: ResetBudget::default(),
             next_clearance: Instant::ZERO,
             receive_buffers: receive::FEWEST_BUFFERS,
-            receive_failures: 0,
+            receive_backoff: Backoff::default(),
+            send_backoff: Backoff::default(),
             busy_poll,
             wake: WakeList::new(),
             timer,
@@ -150,11 +156,15 @@ impl EndpointDriver {
 
     /// Arms the timer for the earliest deadline. `true` if that has passed already.
     fn rearm_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let next = match (self.deadlines.next(), self.time_wait.next()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        let next = [
+            self.deadlines.next(),
+            self.time_wait.next(),
+            self.receive_backoff.next(),
+            self.send_backoff.next(),
+        ];
+        let Some(next) = next.into_iter().flatten().min() else {
+            return false;
         };
-        let Some(next) = next else { return false };
         // Compare the clock first: a `Sleep` may stay pending past its time when the task's
         // budget is used up.
         if next <= self.shared.clock.now() {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use kcp_engine::{ConfigError, Conv};
 use tokio::net::{ToSocketAddrs, lookup_host};
 
+use crate::address::can_be_answered;
 use crate::config::EndpointConfig;
 use crate::driver;
 use crate::error::KcpError;
@@ -90,7 +91,8 @@ impl KcpEndpoint {
     /// # Errors
     /// As [`KcpStream::connect`]; and if there is a session with this remote address already,
     /// unless [`allow_shared_remote`](EndpointConfig::allow_shared_remote) is set, or
-    /// [`max_sessions`](EndpointConfig::max_sessions) is reached.
+    /// [`max_sessions`](EndpointConfig::max_sessions) is reached. An accepted session whose peer has
+    /// not been validated does not count: any host can send the datagram that makes one.
     ///
     /// # Cancel safety
     /// Nothing has happened if the future is dropped before it is ready.
@@ -98,7 +100,8 @@ impl KcpEndpoint {
         self.connect_as(addr, None).await
     }
 
-    /// The same with a given conversation id.
+    /// The same with a given conversation id. An accepted session of that name whose peer has not
+    /// been validated ends with [`Replaced`](crate::ConnectionError::Replaced).
     ///
     /// # Errors
     /// As [`connect`](Self::connect), and a `conv` of 0.
@@ -122,7 +125,7 @@ impl KcpEndpoint {
         let shared = &self.guard.0;
         let v6 = shared.local_addr.is_ipv6();
         let peer = first_ok(addr, |addr| match addr.is_ipv4() || v6 {
-            true => Ok(addr),
+            true => check_peer(addr),
             false => Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
                 "an IPv4 socket cannot reach an IPv6 address",
@@ -196,6 +199,7 @@ pub(crate) async fn connect_alone(
     conv.map_or(Ok(()), check_conv)?;
     let buffers = config.socket_buffers();
     let (socket, peer) = first_ok(addr, |peer| {
+        check_peer(peer)?;
         let local: SocketAddr = match peer {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -217,6 +221,14 @@ fn check_conv(conv: Conv) -> Result<(), KcpError> {
         0 => Err(ConfigError::new("conv", 0, "1 to 4294967295").into()),
         _ => Ok(()),
     }
+}
+
+/// A peer that could not answer is not connected to: the system refuses each send to port 0.
+fn check_peer(peer: SocketAddr) -> io::Result<SocketAddr> {
+    let text = "a peer has a port other than 0, and no unspecified, multicast or broadcast address";
+    can_be_answered(peer)
+        .then_some(peer)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
 /// The first address for which `f` succeeds, or the last failure.

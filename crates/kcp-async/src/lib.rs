@@ -44,6 +44,7 @@
 //! |---|---|---|
 //! | `tracing` | no | events for the life of sessions and for what is dropped and why |
 
+mod address;
 mod clock;
 mod config;
 mod deadlines;

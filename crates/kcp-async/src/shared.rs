@@ -158,7 +158,11 @@ impl Shared {
             let text = "the endpoint has as many sessions as it may";
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text).into());
         }
-        if !self.config.shares_remote() && router.at(peer).next().is_some() {
+        // A forged first datagram makes an accepted session: those count only once validated.
+        let counts = |cell: &Arc<SessionCell>| {
+            cell.origin == Origin::Connected || cell.state.lock("connect").engine.is_proven()
+        };
+        if !self.config.shares_remote() && router.at(peer).any(counts) {
             // Every stock server keeps one session per address.
             let text = "the endpoint has a session with this peer (see allow_shared_remote)";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text).into());
@@ -167,7 +171,36 @@ impl Shared {
             Some(conv) => conv,
             None => self.draw_conv(|conv| router.find(peer, conv).is_some())?,
         };
-        self.open_session(&mut router, peer, conv, Role::Connecting, now)
+        let replaced = router
+            .find(peer, conv)
+            .map(|found| Arc::clone(found.session))
+            .filter(|cell| !counts(cell));
+        if let Some(cell) = &replaced {
+            self.take_out(&mut router, cell);
+        }
+        let opened = self.open_session(&mut router, peer, conv, Role::Connecting, now);
+        drop(router);
+        if let Some(cell) = &replaced {
+            self.replace(cell);
+        }
+        opened
+    }
+
+    fn take_out(&self, router: &mut Router<Arc<SessionCell>>, cell: &SessionCell) {
+        router.remove(cell.peer, cell.conv, cell.origin);
+        if cell.state.lock("take out").embryo.take().is_some() {
+            router.embryo_gone();
+        }
+    }
+
+    /// Ends a session that is in the router no more.
+    fn replace(&self, cell: &Arc<SessionCell>) {
+        self.forget_waiting(cell);
+        let mut wake = WakeList::new();
+        let reason = ConnectionError::Replaced;
+        cell.state.lock("replace").finish(reason, &mut wake);
+        wake.wake();
+        self.call_driver(cell);
     }
 
     /// Puts a session on the driver's list and wakes it.

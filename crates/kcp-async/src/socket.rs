@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
 use std::{cmp, fmt};
 
+pub(crate) use fatal::is_fatal;
 pub(crate) use udp::UdpSocket;
 
+mod fatal;
 mod udp;
 mod watched;
 
@@ -16,8 +18,17 @@ mod watched;
 /// implementation needs to remember one waker for each of them; [`try_send`](Self::try_send) is
 /// called from any task, also at the same time as the others.
 ///
-/// Nothing here ends a session: a refused, unreachable or overflowing send counts as a lost
-/// datagram. A receive error is skipped; only an unbroken row of them ends the endpoint.
+/// # Errors of the socket
+/// A refused, unreachable or overflowing send counts as a lost datagram. An error of `poll_recv` or
+/// `poll_send_ready` is counted and the socket is tried again, however often it fails: a send to a
+/// dead peer can bring one back each time. After 64 failures in a row the socket is left alone for a
+/// millisecond, and a socket that goes on failing is tried ten times a second.
+///
+/// Fatal are only errors that say that there is no working socket: of kind
+/// [`NotConnected`](io::ErrorKind::NotConnected), [`BrokenPipe`](io::ErrorKind::BrokenPipe) or
+/// [`InvalidInput`](io::ErrorKind::InvalidInput), or the system's code for a bad descriptor or one
+/// that is no socket (`EBADF`, `ENOTSOCK`; `WSAEBADF`, `WSAENOTSOCK`). They end the endpoint and all
+/// its sessions with [`ConnectionError::Socket`](crate::ConnectionError::Socket).
 pub trait DatagramSocket: fmt::Debug + Send + Sync + 'static {
     /// Sends one train of datagrams, or nothing of it.
     ///
@@ -31,7 +42,8 @@ pub trait DatagramSocket: fmt::Debug + Send + Sync + 'static {
     /// until then the task of `cx` is woken once it is. It may be ready too often.
     ///
     /// # Errors
-    /// Only if the socket is broken for good.
+    /// What the socket reports. It is counted, and the train is offered again; see
+    /// [errors of the socket](Self#errors-of-the-socket).
     fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Receives into `bufs` and says in `meta` what each one holds; returns how many were filled,
@@ -40,7 +52,8 @@ pub trait DatagramSocket: fmt::Debug + Send + Sync + 'static {
     /// Every buffer has room for 64 KiB, so for one datagram of any size or a train of them.
     ///
     /// # Errors
-    /// What the socket reports. It is counted, and asked again.
+    /// What the socket reports. It is counted, and the socket is asked again; see
+    /// [errors of the socket](Self#errors-of-the-socket).
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
@@ -112,7 +125,7 @@ pub struct RecvMeta {
     pub len: usize,
     /// Size of each datagram but the last, which may be shorter.
     pub stride: usize,
-    /// The local address they were sent to, where known.
+    /// The local address they were sent to, where known: answers leave from it.
     pub destination: Option<IpAddr>,
 }
 

@@ -51,8 +51,13 @@ pub struct EndpointStats {
     pub socket_full: u64,
     /// Trains that the socket refused for another reason. Lost, and sent again by the protocol.
     pub send_errors: u64,
+    /// Times the socket could not say whether it has room to send. Nothing is lost then.
+    pub send_ready_errors: u64,
     /// Errors from receiving.
     pub receive_errors: u64,
+    /// Dropped: from a source that cannot be answered (port 0, or an unspecified, multicast or
+    /// broadcast address).
+    pub dropped_source: u64,
     /// Dropped: shorter than a header.
     pub dropped_short: u64,
     /// Dropped: belongs to no session and opens none.
@@ -98,7 +103,9 @@ pub(crate) struct Counters {
     pub(crate) trains_sent: Counter,
     pub(crate) socket_full: Counter,
     pub(crate) send_errors: Counter,
+    pub(crate) send_ready_errors: Counter,
     pub(crate) receive_errors: Counter,
+    pub(crate) dropped_source: Counter,
     pub(crate) dropped_short: Counter,
     pub(crate) dropped_unknown: Counter,
     pub(crate) dropped_backlog: Counter,
@@ -126,7 +133,9 @@ impl Counters {
             trains_sent: self.trains_sent.get(),
             socket_full: self.socket_full.get(),
             send_errors: self.send_errors.get(),
+            send_ready_errors: self.send_ready_errors.get(),
             receive_errors: self.receive_errors.get(),
+            dropped_source: self.dropped_source.get(),
             dropped_short: self.dropped_short.get(),
             dropped_unknown: self.dropped_unknown.get(),
             dropped_backlog: self.dropped_backlog.get(),

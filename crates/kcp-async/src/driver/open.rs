@@ -28,7 +28,7 @@ impl EndpointDriver {
         if let Some(Farewell::Orderly(next)) = farewell {
             self.shared.counters.dropped_time_wait.add(1);
             if let Some(ack) = acknowledge(datagram, next) {
-                self.replies.push((path.peer, ack.to_bytes()));
+                self.replies.push((path, ack.to_bytes()));
             }
             return;
         }
@@ -42,7 +42,7 @@ impl EndpointDriver {
         if let Some(asked_at) = verdict.asked_at.filter(|_| self.resets.take(now)) {
             self.shared.counters.resets_sent.add(1);
             self.replies
-                .push((path.peer, gate::reset(conv, asked_at).to_bytes()));
+                .push((path, gate::reset(conv, asked_at).to_bytes()));
         }
         let counters = &self.shared.counters;
         match farewell {

@@ -11,11 +11,12 @@ use std::task::{Context, Poll};
 use kcp_engine::{Conv, IKCP_OVERHEAD, Instant};
 
 use super::EndpointDriver;
+use crate::address::{can_be_answered, is_of_one_host};
 use crate::error::ConnectionError;
 use crate::gate;
 use crate::router::Router;
 use crate::session::{Session, SessionCell};
-use crate::socket::{RecvMeta, Transmit};
+use crate::socket::{RecvMeta, Transmit, is_fatal};
 
 thread_local! {
     /// Shared by the drivers of a thread: a driver needs them only while it is polled, and an idle
@@ -45,11 +46,17 @@ impl EndpointDriver {
     pub(super) fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
         for _ in 0..BATCHES_PER_TURN {
             let now = self.shared.clock.now();
+            if self.receive_backoff.holds(now) {
+                return Ok(false);
+            }
             let received = BUFFERS.with_borrow_mut(|buffers| self.receive_batch(cx, buffers, now));
             match received {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(())) => self.receive_failures = 0,
-                Poll::Ready(Err(error)) => self.note_receive_failure(&error)?,
+                Poll::Pending => {
+                    self.receive_backoff.reset();
+                    return Ok(false);
+                }
+                Poll::Ready(Ok(())) => self.receive_backoff.reset(),
+                Poll::Ready(Err(error)) => self.note_receive_failure(&error, now)?,
             }
             // Strangers keep nobody awake.
             if !self.touched.is_empty() {
@@ -104,9 +111,14 @@ impl EndpointDriver {
             counters
                 .datagrams_received
                 .add(train.len().div_ceil(stride) as u64);
+            if !can_be_answered(meta.source) {
+                let datagrams = train.len().div_ceil(stride) as u64;
+                counters.dropped_source.add(datagrams);
+                continue;
+            }
             let path = Path {
                 peer: meta.source,
-                local: meta.destination,
+                local: meta.destination.filter(|&ip| is_of_one_host(ip)),
             };
             self.deliver_train(&mut router, path, train, stride, now);
         }
@@ -148,7 +160,10 @@ impl EndpointDriver {
                     session.receive(now, next);
                 }
             }
-            session.source = path.local;
+            // A datagram that the engine ignored must not move the answers to another address.
+            if session.engine.last_heard() == Some(now) {
+                session.source = path.local;
+            }
             self.touch(&cell, &mut session);
         }
     }
@@ -164,27 +179,31 @@ impl EndpointDriver {
     /// Answers that belong to no session. One that the socket has no room for is lost: the peer
     /// asks again.
     fn send_replies(&mut self) {
-        for (destination, contents) in self.replies.drain(..) {
+        for (path, contents) in self.replies.drain(..) {
             let transmit = Transmit {
-                destination,
+                destination: path.peer,
                 contents: &contents,
                 segment_size: IKCP_OVERHEAD,
-                source: None,
+                source: path.local,
             };
             let _ = self.shared.socket.try_send(&transmit);
         }
     }
 
-    /// A receive error says something about an earlier send, or about one datagram. Only a row of
-    /// them without anything received means that the socket is gone.
-    fn note_receive_failure(&mut self, error: &std::io::Error) -> Result<(), ConnectionError> {
+    /// A receive error says something about an earlier send, or about one datagram. However many
+    /// there are, the endpoint goes on; only an error that says that there is no socket ends it.
+    fn note_receive_failure(
+        &mut self,
+        error: &std::io::Error,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
         crate::log::debug!(%error, "receive failed");
         self.shared.counters.receive_errors.add(1);
-        self.receive_failures += 1;
-        if self.receive_failures < FATAL_RECEIVE_FAILURES {
-            return Ok(());
+        if is_fatal(error) {
+            return Err(ConnectionError::Socket(error.kind()));
         }
-        Err(ConnectionError::Socket(error.kind()))
+        self.receive_backoff.fail(now);
+        Ok(())
     }
 }
 
@@ -203,5 +222,3 @@ pub(super) const FEWEST_BUFFERS: usize = 2;
 const BUFFER_BYTES: usize = 65_536;
 /// Receive calls before timers and writers have their turn: at most 4 MiB, a millisecond or two.
 const BATCHES_PER_TURN: usize = 4;
-/// Far more than the ICMP errors that a burst to a dead peer brings back.
-const FATAL_RECEIVE_FAILURES: u32 = 1_000;

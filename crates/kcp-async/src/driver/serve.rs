@@ -10,6 +10,7 @@ use super::EndpointDriver;
 use crate::error::ConnectionError;
 use crate::router::Origin;
 use crate::session::{Fate, Session, SessionCell};
+use crate::socket::is_fatal;
 use crate::time_wait::Farewell;
 use crate::transmit::{self, Drained};
 
@@ -150,39 +151,63 @@ impl EndpointDriver {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Result<bool, ConnectionError> {
+        let mut progress = false;
         for _ in 0..READINESS_TRIES {
             if self.blocked.is_empty() {
                 self.shared.socket_is_full.store(false, Ordering::Release);
+                self.send_backoff.reset();
+                return Ok(false);
+            }
+            if self.send_backoff.holds(now) {
                 return Ok(false);
             }
             match self.shared.socket.poll_send_ready(cx) {
                 Poll::Pending => return Ok(false),
-                Poll::Ready(Err(error)) => return Err(ConnectionError::Socket(error.kind())),
-                Poll::Ready(Ok(())) => self.offer_blocked(now),
+                Poll::Ready(Err(error)) if is_fatal(&error) => {
+                    return Err(ConnectionError::Socket(error.kind()));
+                }
+                // Whether there is room shows when the socket is tried.
+                Poll::Ready(Err(_)) => {
+                    self.shared.counters.send_ready_errors.add(1);
+                    self.send_backoff.fail(now);
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+            progress = self.offer_blocked(now);
+            if progress {
+                self.send_backoff.reset();
             }
         }
-        Ok(true)
+        if !progress {
+            // It says that there is room, and there is none: asking on would take a whole core.
+            self.send_backoff.pause(now);
+        }
+        Ok(progress)
     }
 
-    fn offer_blocked(&mut self, now: Instant) {
+    /// Sends what was blocked until the socket is full again. Whether anything left.
+    fn offer_blocked(&mut self, now: Instant) -> bool {
         let shared = Arc::clone(&self.shared);
         shared.socket_is_full.store(false, Ordering::Release);
+        let mut progress = false;
         for _ in 0..self.blocked.len() {
             let Some(cell) = self.blocked.pop_front() else {
-                return;
+                break;
             };
             let session = cell.state.lock("resume");
             let (mut session, sent) = transmit::resume(&shared, &cell, session);
             if !sent {
                 self.blocked.push_front(Arc::clone(&cell));
-                return;
+                break;
             }
+            progress = true;
             session.in_blocked_list = false;
             self.serve(&cell, session, now);
             if shared.socket_is_full.load(Ordering::Acquire) {
-                return;
+                break;
             }
         }
+        progress
     }
 
     /// What ICMP said. A refusal is remembered by the sessions that it may concern, in case nothing

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use kcp_async::{ConnectionError, EndpointConfig, KcpConfig, KcpEndpoint, KcpListener, KcpStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::net::{headers, marked, secs};
+
 async fn pair(
     addr: &str,
     config: impl Into<EndpointConfig>,
@@ -133,6 +135,32 @@ async fn a_dual_stack_listener_takes_ipv4() {
             .unwrap(),
         b"hi"
     );
+}
+
+/// protocol.md 13.1: a client with a connected socket hears only the address that it asked, and so
+/// does any address translator.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn answers_without_a_session_leave_from_the_address_that_was_asked() {
+    for bound in ["0.0.0.0:0", "[::]:0"] {
+        let listener = KcpListener::bind(bound, KcpConfig::turbo_mode())
+            .await
+            .unwrap();
+        for host in [1, 2, 3] {
+            let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let server = SocketAddr::from(([127, 0, 0, host], listener.local_addr().port()));
+            client.connect(server).await.unwrap();
+            let question = marked(9, kcp_engine::Command::Wask, 0, 9);
+            client.send(&question).await.unwrap();
+            let mut answer = [0; 100];
+            let received = tokio::time::timeout(secs(5), client.recv(&mut answer)).await;
+            let len = received.unwrap().unwrap();
+            assert_eq!(
+                headers(&answer[..len])[0].command(),
+                Some(kcp_engine::Command::Rst)
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -8,5 +8,7 @@ mod gate;
 mod lifetime;
 mod loopback;
 mod net;
+mod scripted;
+mod socket;
 mod transfer;
 mod unvalidated;

@@ -8,8 +8,8 @@ printf '== rustup target add %s\n' "${targets[*]}"
 rustup target add "${targets[@]}"
 
 for target in "${targets[@]}"; do
-    printf '== cargo check -p kcp-engine -p kcp-async -p kcp-cli --target %s\n' "$target"
-    cargo check -p kcp-engine -p kcp-async -p kcp-cli --target "$target"
+    printf '== cargo check -p kcp-engine -p kcp-sys -p kcp-async -p kcp-cli --target %s\n' "$target"
+    cargo check -p kcp-engine -p kcp-sys -p kcp-async -p kcp-cli --target "$target"
 done
 
 printf 'cross-check: ok\n'

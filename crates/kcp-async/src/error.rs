@@ -41,6 +41,13 @@ pub enum ConnectionError {
     ConnectTimeout,
     /// Data waited for the peer and nothing was heard for the dead-peer timeout.
     PeerDead,
+    /// The oldest data was sent again and again for the dead-peer timeout and never acknowledged, although the peer was
+    /// heard and its window was open. Mostly a path that drops datagrams of that size: a smaller
+    /// [`mtu`](crate::KcpConfig::mtu) helps.
+    Undeliverable,
+    /// The socket refused datagrams for their size (EMSGSIZE) until another timeout ended the session: the
+    /// [`mtu`](crate::KcpConfig::mtu) is larger than what it sends.
+    DatagramTooLarge,
     /// Nothing was heard for the idle timeout.
     Idle,
     /// The peer of an accepted session never validated its address: what was written, or a writer, has
@@ -129,6 +136,12 @@ impl fmt::Display for ConnectionError {
             Self::Refused => "connection refused: nothing listens at the peer's port",
             Self::ConnectTimeout => "the peer did not answer in time",
             Self::PeerDead => "the peer stopped answering",
+            Self::Undeliverable => {
+                "the peer answers, but the oldest data never gets through (try a smaller mtu)"
+            }
+            Self::DatagramTooLarge => {
+                "the socket refuses datagrams of this size (use a smaller mtu)"
+            }
             Self::Idle => "nothing was heard for the idle timeout",
             Self::Unproven => "the accepted peer never answered and sent nothing new",
             Self::Replaced => "the peer opened a new session from the same address",
@@ -204,6 +217,8 @@ impl ConnectionError {
             Self::ConnectTimeout | Self::PeerDead | Self::Idle | Self::Unproven => {
                 io::ErrorKind::TimedOut
             }
+            Self::Undeliverable => io::ErrorKind::TimedOut,
+            Self::DatagramTooLarge => io::ErrorKind::InvalidInput,
             Self::Closed => io::ErrorKind::BrokenPipe,
             Self::Aborted | Self::EndpointClosed => io::ErrorKind::ConnectionAborted,
             Self::Socket(kind) => kind,

@@ -55,6 +55,7 @@ mod gate;
 mod listener;
 mod log;
 mod mutex;
+mod padding;
 mod router;
 mod session;
 mod shared;
@@ -62,6 +63,7 @@ mod socket;
 mod stats;
 mod stream;
 mod time_wait;
+mod trains;
 mod transmit;
 mod wakers;
 

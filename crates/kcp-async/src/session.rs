@@ -68,6 +68,8 @@ pub(crate) struct Session {
     pub(crate) embryo: Option<Embryo>,
     /// The restart rule has been applied (or does not apply).
     pub(crate) succession_settled: bool,
+    /// The socket refused the last datagram of this size or more for its size.
+    refused_size: Option<usize>,
     /// Why the session is over. Set once. In-order data that has arrived stays readable.
     end: Option<ConnectionError>,
 }
@@ -93,6 +95,8 @@ pub(crate) enum QueueLimit {
 pub(crate) struct Train {
     pub(crate) contents: Vec<u8>,
     pub(crate) segment_size: usize,
+    /// Bytes of it that have left: only a train that was refused as such is sent in parts.
+    pub(crate) sent: usize,
 }
 
 /// What is to become of a session after it was looked at.
@@ -124,6 +128,7 @@ impl Session {
             in_blocked_list: false,
             embryo: None,
             succession_settled: true,
+            refused_size: None,
             end: None,
         }
     }
@@ -174,11 +179,40 @@ impl Session {
             Some(fault) => Fate::Ended(reason_of(fault)),
             None => self.life.judge(now, times, &mut self.engine),
         };
+        let fate = self.explain(fate);
         match fate {
             Fate::Ended(reason) => self.finish(reason, wake),
             _ => self.wake_the_concerned(wake),
         }
         fate
+    }
+
+    /// What the socket did with datagrams of which sizes.
+    pub(crate) fn note_datagram_sizes(&mut self, passed: usize, refused: Option<usize>) {
+        if self.refused_size.is_some_and(|size| passed >= size) {
+            self.refused_size = None;
+        }
+        if refused.is_some() {
+            self.refused_size = refused;
+        }
+    }
+
+    /// The socket refuses datagrams of this session for their size, and has taken none of that size since.
+    pub(crate) const fn is_refused_for_size(&self) -> bool {
+        self.refused_size.is_some()
+    }
+
+    /// The cause instead of the time-out that it led to.
+    fn explain(&self, fate: Fate) -> Fate {
+        use ConnectionError::{ConnectTimeout, DatagramTooLarge, PeerDead, Refused, Undeliverable};
+        match fate {
+            Fate::Ended(ConnectTimeout | Refused | PeerDead | Undeliverable)
+                if self.is_refused_for_size() =>
+            {
+                Fate::Ended(DatagramTooLarge)
+            }
+            fate => fate,
+        }
     }
 
     /// Whether everything is said and done. To be called after the last word has been sent.

@@ -19,6 +19,7 @@ use crate::router::{Origin, Router};
 use crate::session::{Lifetime, QueueLimit, Reserve, Session, SessionCell};
 use crate::socket::DatagramSocket;
 use crate::stats::{Counters, EndpointStats};
+use crate::trains::RefusedTrains;
 use crate::wakers::{WakeList, Wakers};
 
 /// One per socket.
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     /// A train waits for room. Until the driver has sent it, writers leave their data in the
     /// engine instead of asking the full socket again.
     pub(crate) socket_is_full: AtomicBool,
+    pub(crate) trains: RefusedTrains,
     inbox: Mutex<Inbox>,
     next_id: AtomicU64,
     /// Random numbers drawn so far, where they come from a seed.
@@ -95,6 +97,7 @@ impl Shared {
                 open: accepts && config.backlog() > 0,
             }),
             socket_is_full: AtomicBool::new(false),
+            trains: RefusedTrains::new(),
             inbox: Mutex::new(Inbox {
                 released: !accepts,
                 ..Inbox::default()
@@ -148,6 +151,7 @@ impl Shared {
         peer: SocketAddr,
         conv: Option<Conv>,
     ) -> Result<Arc<SessionCell>, KcpError> {
+        check_destination(peer)?;
         let peer = self.as_socket_names(peer);
         let now = self.clock.now();
         let mut router = self.router.lock("connect");
@@ -361,6 +365,19 @@ impl MaybeWaker {
             waker.wake();
         }
     }
+}
+
+/// Refuses addresses from which no answer can come: they would end as a connect timeout.
+fn check_destination(peer: SocketAddr) -> io::Result<()> {
+    let ip = peer.ip().to_canonical();
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    let text = match peer.port() {
+        0 => "port 0 is not a port to connect to",
+        _ if ip.is_unspecified() => "the unspecified address is not one to connect to",
+        _ if ip.is_multicast() || is_broadcast => "KCP connects to one host, not to many",
+        _ => return Ok(()),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
 /// The address as an application writes it: mapped IPv4 addresses become IPv4.

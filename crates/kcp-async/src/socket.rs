@@ -34,9 +34,27 @@ pub trait DatagramSocket: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) when the socket is full: the train is kept and
-    /// offered again after [`poll_send_ready`](Self::poll_send_ready). Any other error means that
-    /// the train is lost.
+    /// offered again after [`poll_send_ready`](Self::poll_send_ready). After any other error the datagrams of a train are
+    /// offered one by one; a single one is lost. A socket that says EMSGSIZE, EINVAL or EIO to a train and takes its
+    /// datagrams is offered single ones for that destination for 30 s.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()>;
+
+    /// The largest datagram to this IPv6 destination that [`try_send_fragmented`](Self::try_send_fragmented) sends in one
+    /// packet. `None`, the default, if there is no such thing here.
+    fn fragments_above(&self, destination: SocketAddr) -> Option<usize> {
+        let _ = destination;
+        None
+    }
+
+    /// Sends one datagram larger than [`fragments_above`](Self::fragments_above) in packets of at most 1,280 bytes, which
+    /// every IPv6 path carries: for a destination to which larger ones have failed. By default it is
+    /// [`try_send`](Self::try_send).
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    fn try_send_fragmented(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.try_send(transmit)
+    }
 
     /// Ready when [`try_send`](Self::try_send) is worth another try after it said `WouldBlock`;
     /// until then the task of `cx` is woken once it is. It may be ready too often.

@@ -53,6 +53,13 @@ pub struct EndpointStats {
     pub send_errors: u64,
     /// Times the socket could not say whether it has room to send. Nothing is lost then.
     pub send_ready_errors: u64,
+    /// Of those, datagrams that the socket refused for their size (EMSGSIZE).
+    pub send_too_large: u64,
+    /// Trains that the system refused and whose datagrams it then took one by one: trains of that size are not sent to
+    /// that destination for a while.
+    pub trains_refused: u64,
+    /// Datagrams sent with fragmentation into packets of 1,280 bytes (IPv6 paths that drop large ones).
+    pub datagrams_fragmented: u64,
     /// Errors from receiving.
     pub receive_errors: u64,
     /// Dropped: from a source that cannot be answered (port 0, or an unspecified, multicast or
@@ -104,6 +111,9 @@ pub(crate) struct Counters {
     pub(crate) socket_full: Counter,
     pub(crate) send_errors: Counter,
     pub(crate) send_ready_errors: Counter,
+    pub(crate) send_too_large: Counter,
+    pub(crate) trains_refused: Counter,
+    pub(crate) datagrams_fragmented: Counter,
     pub(crate) receive_errors: Counter,
     pub(crate) dropped_source: Counter,
     pub(crate) dropped_short: Counter,
@@ -134,6 +144,9 @@ impl Counters {
             socket_full: self.socket_full.get(),
             send_errors: self.send_errors.get(),
             send_ready_errors: self.send_ready_errors.get(),
+            send_too_large: self.send_too_large.get(),
+            trains_refused: self.trains_refused.get(),
+            datagrams_fragmented: self.datagrams_fragmented.get(),
             receive_errors: self.receive_errors.get(),
             dropped_source: self.dropped_source.get(),
             dropped_short: self.dropped_short.get(),

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
-use kcp_engine::Instant;
+use kcp_engine::{IKCP_OVERHEAD, Instant};
 
+use crate::padding::pad;
 use crate::session::{Session, SessionCell, Train};
 use crate::shared::Shared;
 use crate::socket::Transmit;
@@ -52,7 +53,8 @@ pub(crate) fn drain<'a>(
         if sent == bound {
             break Drained::Bound;
         }
-        let max_datagrams = shared.socket.max_transmit_segments();
+        let fragmented = is_fragmented(cell, &session);
+        let max_datagrams = max_datagrams(shared, cell, &session, now);
         let Some(segment_size) = session.next_train(now, &mut buffer, max_datagrams) else {
             break Drained::Empty;
         };
@@ -65,13 +67,15 @@ pub(crate) fn drain<'a>(
             segment_size,
             source,
         };
-        let full = send(shared, &transmit).is_err();
+        let outcome = send(shared, &transmit, fragmented, now);
         session = cell.state.lock("sent");
         session.transmitting = false;
-        if full {
+        session.note_datagram_sizes(outcome.passed, outcome.refused);
+        if let Some(sent) = outcome.full_after {
             session.unsent = Some(Box::new(Train {
                 contents: buffer,
                 segment_size,
+                sent,
             }));
             return (session, Drained::SocketFull);
         }
@@ -91,21 +95,25 @@ pub(crate) fn resume<'a>(
     cell: &'a SessionCell,
     mut session: MutexGuard<'a, Session>,
 ) -> (MutexGuard<'a, Session>, bool) {
-    let Some(train) = session.unsent.take() else {
+    let Some(mut train) = session.unsent.take() else {
         return (session, true);
     };
     session.transmitting = true;
+    let fragmented = is_fragmented(cell, &session);
     let source = session.source;
     drop(session);
     let transmit = Transmit {
         destination: cell.peer,
-        contents: &train.contents,
+        contents: &train.contents[train.sent..],
         segment_size: train.segment_size,
         source,
     };
-    let full = send(shared, &transmit).is_err();
+    let outcome = send(shared, &transmit, fragmented, shared.clock.now());
     session = cell.state.lock("resumed");
     session.transmitting = false;
+    session.note_datagram_sizes(outcome.passed, outcome.refused);
+    let full = outcome.full_after.is_some();
+    train.sent += outcome.full_after.unwrap_or_default();
     if full {
         session.unsent = Some(train);
     } else {
@@ -151,28 +159,153 @@ pub(crate) fn send_inline<'a>(
     }
 }
 
-/// `Err` if the socket is full. Any other failure is a lost train.
-fn send(shared: &Shared, transmit: &Transmit<'_>) -> Result<(), ()> {
+/// What became of a train.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// The socket is full; so many bytes of the train have left.
+    full_after: Option<usize>,
+    /// Size of the largest datagram that the socket took.
+    passed: usize,
+    /// Size of the last datagram that the socket refused for its size (EMSGSIZE).
+    refused: Option<usize>,
+}
+
+/// Whether datagrams too large for the smallest IPv6 mtu are to be fragmented here: IPv6 routers never do
+/// (protocol.md 2.3.1).
+fn is_fragmented(cell: &SessionCell, session: &Session) -> bool {
+    session.engine.suspects_small_mtu()
+        && session.engine.answer_allowance().is_none()
+        && session.engine.config().mtu_bytes() > LARGEST_UNFRAGMENTED
+        && cell.peer.ip().to_canonical().is_ipv6()
+}
+
+fn max_datagrams(shared: &Shared, cell: &SessionCell, session: &Session, now: Instant) -> usize {
+    let most = shared.socket.max_transmit_segments();
+    let mtu = session.engine.config().mtu_bytes();
+    let trains = most > 1
+        && !is_fragmented(cell, session)
+        && shared.trains.may_send(cell.peer.ip(), mtu, now);
+    if trains { most } else { 1 }
+}
+
+/// Sends a train, or as much of it as there is room for. What fails otherwise is lost.
+fn send(shared: &Shared, transmit: &Transmit<'_>, fragmented: bool, now: Instant) -> Outcome {
+    let mut outcome = Outcome::default();
+    let single = transmit.contents.len() <= transmit.segment_size;
+    if fragmented && !single {
+        send_singly(shared, transmit, fragmented, &mut outcome);
+        return outcome;
+    }
+    let Err(error) = offer(shared, transmit, fragmented, &mut outcome) else {
+        return outcome;
+    };
+    if error.kind() == io::ErrorKind::WouldBlock {
+        outcome.full_after = Some(0);
+    } else if single {
+        note_loss(shared, transmit, &error, &mut outcome);
+    } else {
+        send_singly(shared, transmit, fragmented, &mut outcome);
+        if outcome.passed >= transmit.segment_size && may_refuse_trains(&error) {
+            shared.counters.trains_refused.add(1);
+            let to = transmit.destination.ip();
+            shared.trains.note(to, transmit.segment_size, now);
+        }
+    }
+    outcome
+}
+
+/// The datagrams of a train one by one, for a path or a driver that refuses the train.
+fn send_singly(shared: &Shared, train: &Transmit<'_>, fragmented: bool, outcome: &mut Outcome) {
+    let mut done = 0;
+    for datagram in train.datagrams() {
+        let single = Transmit {
+            contents: datagram,
+            segment_size: datagram.len(),
+            ..*train
+        };
+        match offer(shared, &single, fragmented, outcome) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                outcome.full_after = Some(done);
+                return;
+            }
+            Err(error) => note_loss(shared, &single, &error, outcome),
+        }
+        done += datagram.len();
+    }
+}
+
+fn offer(
+    shared: &Shared,
+    transmit: &Transmit<'_>,
+    fragmented: bool,
+    outcome: &mut Outcome,
+) -> io::Result<()> {
     let counters = &shared.counters;
-    match shared.socket.try_send(transmit) {
+    let fragmented = fragmented && transmit.contents.len() > LARGEST_UNFRAGMENTED;
+    let result = match fragmented {
+        true => send_fragmented(shared, transmit),
+        false => shared.socket.try_send(transmit),
+    };
+    match &result {
         Ok(()) => {
             counters.trains_sent.add(1);
             counters
                 .datagrams_sent
                 .add(transmit.datagrams().count() as u64);
             counters.bytes_sent.add(transmit.contents.len() as u64);
+            counters.datagrams_fragmented.add(u64::from(fragmented));
+            let size = transmit.segment_size.min(transmit.contents.len());
+            outcome.passed = outcome.passed.max(size);
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             counters.socket_full.add(1);
             shared.socket_is_full.store(true, Ordering::Release);
-            return Err(());
         }
-        Err(_error) => {
-            crate::log::debug!(error = %_error, to = %transmit.destination, "send failed");
-            counters.send_errors.add(1);
-        }
+        Err(_) => {}
     }
-    Ok(())
+    result
+}
+
+/// Sends one datagram so that the system fragments it. It does that only to what is larger than the path's mtu as it
+/// knows it, so a smaller datagram is made longer (protocol.md 2.3.1).
+fn send_fragmented(shared: &Shared, single: &Transmit<'_>) -> io::Result<()> {
+    let len = single.contents.len();
+    match shared.socket.fragments_above(single.destination) {
+        Some(whole) if len > whole => shared.socket.try_send_fragmented(single),
+        Some(whole) if whole < MOST_PADDED => {
+            let mut padded = shared.pool.take(whole + 1 + IKCP_OVERHEAD);
+            padded.extend_from_slice(single.contents);
+            pad(&mut padded, whole + 1);
+            let result = shared.socket.try_send_fragmented(&Transmit {
+                contents: &padded,
+                segment_size: padded.len(),
+                ..*single
+            });
+            shared.pool.give(padded);
+            result
+        }
+        _ => shared.socket.try_send(single),
+    }
+}
+
+/// A datagram is lost here.
+fn note_loss(shared: &Shared, single: &Transmit<'_>, error: &io::Error, outcome: &mut Outcome) {
+    crate::log::debug!(%error, to = %single.destination, "send failed");
+    shared.counters.send_errors.add(1);
+    if quinn_udp::is_msg_size_err(error) {
+        shared.counters.send_too_large.add(1);
+        outcome.refused = Some(single.contents.len());
+    }
+}
+
+/// Whether the system may say this of a train whose datagrams it would take: they need fragmentation (EMSGSIZE, older
+/// Linux EINVAL), or the route or the driver cannot cut it (EIO, EINVAL).
+fn may_refuse_trains(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    quinn_udp::is_msg_size_err(error)
+        || error.kind() == io::ErrorKind::InvalidInput
+        || (cfg!(unix) && error.raw_os_error() == Some(EIO))
 }
 
 /// The largest class of the pool; a train is at most 65507 bytes.
@@ -180,3 +313,7 @@ const TRAIN_BUFFER_BYTES: usize = 65_536;
 /// A writer that finds this much to send leaves the rest to the driver: its own task has a turn
 /// to end. 16 trains are about 1 MiB.
 const INLINE_TRAINS: usize = 16;
+/// UDP payload of the largest packet that every IPv6 link carries: 1,280 bytes with the headers of IPv6 and UDP.
+const LARGEST_UNFRAGMENTED: usize = 1_280 - 48;
+/// No datagram is padded beyond this. Interfaces with a larger mtu than 9,000 bytes are rare.
+const MOST_PADDED: usize = 9_216;

@@ -5,6 +5,7 @@ mod close;
 mod flush;
 mod input;
 mod settings;
+mod stall;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -36,9 +37,11 @@ use crate::timers::ResendTimers;
 
 use clock::Clock;
 use close::Close;
+use stall::HeadWatch;
 use transmit::Outgoing;
 
 pub use close::FinState;
+pub use stall::HeadStall;
 pub use transmit::Transmit;
 
 /// Most fragments of a message: C refuses 128 (protocol.md 3.3).
@@ -138,6 +141,7 @@ pub struct KcpEngine {
     liveness: Liveness,
     proof: Proof,
     close: Close,
+    head_watch: HeadWatch,
     fault: Option<Fault>,
     last_heard: Option<Instant>,
     last_new_push: Option<Instant>,
@@ -212,6 +216,7 @@ impl KcpEngine {
             liveness: Liveness::default(),
             proof,
             close: Close::default(),
+            head_watch: HeadWatch::default(),
             fault: None,
             last_heard: None,
             last_new_push: None,

@@ -48,6 +48,7 @@ impl InFlight {
 pub(crate) struct Freed {
     pub(crate) payload: PayloadRef,
     pub(crate) len: usize,
+    pub(crate) first_sent: Instant,
 }
 
 /// The records of `una..nxt`, in a ring that doubles as the window fills it.
@@ -158,6 +159,7 @@ impl InFlightRing {
         let freed = Freed {
             payload: record.payload,
             len: record.len as usize,
+            first_sent: record.first_sent,
         };
         self.outstanding -= 1;
         if sn == self.una {

@@ -79,7 +79,7 @@ pub use config::{
     KcpConfig, NoDelay, Validation,
 };
 pub use congestion::{IKCP_THRESH_INIT, IKCP_THRESH_MIN};
-pub use engine::{EngineOptions, FinState, KcpEngine, Role, Transmit};
+pub use engine::{EngineOptions, FinState, HeadStall, KcpEngine, Role, Transmit};
 pub use error::{ConfigError, Fault, InputError, RecvError, SendError};
 pub use probe::{IKCP_PROBE_INIT, IKCP_PROBE_LIMIT};
 pub use rtt::{IKCP_RTO_DEF, IKCP_RTO_MAX, IKCP_RTO_MIN, IKCP_RTO_NDL};

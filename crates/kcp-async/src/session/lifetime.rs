@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kcp_engine::{Instant, KcpEngine, Role};
+use kcp_engine::{HeadStall, Instant, KcpEngine, Role};
 
 use super::{Fate, both_finished, is_connecting};
 use crate::config::Times;
@@ -257,6 +257,9 @@ impl Lifetime {
         let unproven = self
             .doubtful_since(engine)
             .map(|since| (since + times.unproven, Term::End(ConnectionError::Unproven)));
+        let stalled = times
+            .dead_peer
+            .and_then(|dead| undeliverable_at(engine.head_stall()?, heard?, dead));
         // A detached session whose FIN is acknowledged also waits for the peer's, that long.
         let linger = self
             .closing
@@ -267,9 +270,11 @@ impl Lifetime {
         let validate = self
             .next_validation_question(times, engine)
             .map(|at| (at, Term::AskForValidation));
-        [connect, dead, idle, unproven, linger, ask, validate]
-            .into_iter()
-            .flatten()
+        [
+            connect, dead, stalled, idle, unproven, linger, ask, validate,
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Since when the clock of an unvalidated session runs; `None` where it does not (protocol.md
@@ -302,6 +307,7 @@ impl Lifetime {
         let pressing = self.waiting_since.and_then(|since| {
             let after = match self.is_unsure_how_to_close(engine) && engine.is_drained() {
                 true => engine.rto(),
+                false if engine.head_stall().is_some() => times.dead_peer? / QUESTIONS_IN_A_STALL,
                 false => times.dead_peer? / QUESTIONS_BEFORE_DEATH,
             };
             Some(quiet_since.max(since) + after)
@@ -331,6 +337,19 @@ impl Lifetime {
 /// Between the questions for a writer that waits for the validation of the address.
 const VALIDATION_QUESTIONS: Duration = Duration::from_secs(1);
 
+/// protocol.md 12.5.1: when a session ends whose oldest segment never passes while the peer is heard. On a path that only
+/// loses much, so many transmissions in a row fail about never.
+fn undeliverable_at(stall: HeadStall, heard: Instant, dead: Duration) -> Option<(Instant, Term)> {
+    let at = stall.since + dead;
+    let is_heard = heard >= stall.since + dead / 2;
+    (is_heard && stall.transmissions >= TRANSMISSIONS_BEFORE_END)
+        .then_some((at, Term::End(ConnectionError::Undeliverable)))
+}
+
+/// Of the oldest segment. Half of all datagrams lost: one such row in 4,000 segments.
+const TRANSMISSIONS_BEFORE_END: u32 = 12;
+/// Each answer has the oldest segment sent again.
+const QUESTIONS_IN_A_STALL: u32 = 30;
 /// A peer that comes back a tenth of the dead-peer time before its end is noticed in time.
 const QUESTIONS_BEFORE_DEATH: u32 = 10;
 

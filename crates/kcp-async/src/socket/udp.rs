@@ -1,8 +1,11 @@
 //! The system's UDP: trains by GSO, batches by GRO and recvmmsg, through `quinn-udp`.
 
 use std::io::{self, IoSliceMut};
+#[cfg(unix)]
+use std::net::Ipv6Addr;
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use quinn_udp::{UdpSockRef, UdpSocketState};
@@ -18,6 +21,11 @@ use super::{DatagramSocket, RecvMeta, SocketBuffers, Transmit};
 pub(crate) struct UdpSocket {
     io: Watched,
     state: UdpSocketState,
+    /// The most datagrams in one train. quinn-udp lowers its own count for good once the system has said EINVAL or EIO,
+    /// whatever the reason and the destination; `trains.rs` knows better.
+    segments: usize,
+    /// Held to send from an IPv6 socket; alone, while it makes small fragments, which is a setting of the whole socket.
+    packets: Option<RwLock<()>>,
     buffers: SocketBuffers,
     /// Bound to no address in particular, so that answers must name the one they leave from.
     is_wildcard: bool,
@@ -44,11 +52,20 @@ impl UdpSocket {
         socket.set_nonblocking(true)?;
         let buffers = ask_for_buffers(&socket, asked);
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let addr = socket.local_addr()?;
+        // quinn-udp forbids fragmentation, for the path mtu discovery of QUIC.
+        #[cfg(unix)]
+        if let Err(_error) = kcp_sys::allow_fragmentation(&socket, addr.is_ipv6()) {
+            crate::log::debug!(error = %_error, "datagrams leave unfragmented");
+        }
         let io = Watched::new(socket)?;
-        let is_wildcard = io.local_addr()?.ip().is_unspecified();
+        let is_wildcard = addr.ip().is_unspecified();
+        let segments = state.max_gso_segments().max(1);
         Ok(Self {
             io,
             state,
+            segments,
+            packets: addr.is_ipv6().then(RwLock::default),
             buffers,
             is_wildcard,
             reports_errors: false,
@@ -102,26 +119,7 @@ impl UdpSocket {
         Ok(count)
     }
 
-    fn send_train(&self, transmit: &quinn_udp::Transmit<'_>) -> io::Result<()> {
-        self.io
-            .try_send(|socket| self.state.try_send(socket, transmit))
-    }
-
-    /// One by one, for a path or a driver that refuses the train. What does not fit into the
-    /// socket any more is lost: this happens once, the next train is one datagram.
-    fn send_singly(&self, transmit: &quinn_udp::Transmit<'_>, size: usize) -> io::Result<()> {
-        transmit.contents.chunks(size).try_for_each(|datagram| {
-            self.send_train(&quinn_udp::Transmit {
-                contents: datagram,
-                segment_size: None,
-                ..transmit.clone()
-            })
-        })
-    }
-}
-
-impl DatagramSocket for UdpSocket {
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let single = transmit.contents.len() <= transmit.segment_size;
         let train = quinn_udp::Transmit {
             destination: transmit.destination,
@@ -130,18 +128,51 @@ impl DatagramSocket for UdpSocket {
             segment_size: (!single).then_some(transmit.segment_size),
             src_ip: transmit.source.filter(|_| self.is_wildcard),
         };
-        let result = self.send_train(&train);
+        let send = || {
+            self.io
+                .try_send(|socket| self.state.try_send(socket, &train))
+        };
+        let result = send();
         self.note(&result);
         match result {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            // With error reports on, the kernel fails a send for the sins of an earlier one.
-            Err(_) if self.reports_errors && single => self.send_train(&train),
-            Err(_) if !single => match self.send_singly(&train, transmit.segment_size) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-                result => result,
-            },
+            // With error reports on, a send may return a pending error of an earlier datagram.
+            Err(error) if self.reports_errors && error.kind() != io::ErrorKind::WouldBlock => {
+                send()
+            }
             result => result,
         }
+    }
+}
+
+impl DatagramSocket for UdpSocket {
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let packets = self.packets.as_ref();
+        let _shared = packets.map(|lock| lock.read().unwrap_or_else(PoisonError::into_inner));
+        self.send(transmit)
+    }
+
+    /// Asks the system by a socket connected to there, which costs no more than the datagram that is to be sent.
+    #[cfg(unix)]
+    fn fragments_above(&self, destination: SocketAddr) -> Option<usize> {
+        self.packets.as_ref()?;
+        let asking = StdSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+        asking.connect(destination).ok()?;
+        let mtu = kcp_sys::path_mtu(&asking).ok()??;
+        (mtu as usize).checked_sub(IPV6_AND_UDP_HEADERS)
+    }
+
+    #[cfg(unix)]
+    fn try_send_fragmented(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some(packets) = &self.packets else {
+            return self.send(transmit);
+        };
+        let _alone = packets.write().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.io.descriptor();
+        // Where that fails, the datagram leaves as the system likes.
+        let _ = kcp_sys::set_small_fragments(&socket, true);
+        let result = self.send(transmit);
+        let _ = kcp_sys::set_small_fragments(&socket, false);
+        result
     }
 
     fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -188,7 +219,7 @@ impl DatagramSocket for UdpSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments().max(1)
+        self.segments
     }
 
     #[cfg(unix)]
@@ -210,6 +241,8 @@ impl DatagramSocket for UdpSocket {
     }
 }
 
+#[cfg(unix)]
+const IPV6_AND_UDP_HEADERS: usize = 48;
 /// A batch for which the descriptions of a large one would be most of the work.
 const FEW: usize = 2;
 /// Whether a receive call that returns fewer datagrams than it has room for has emptied the queue.
@@ -280,6 +313,28 @@ mod tests {
             datagrams,
             transmit.datagrams().map(<[u8]>::to_vec).collect::<Vec<_>>()
         );
+    }
+
+    /// Linux says EINVAL to port 0, which quinn-udp takes for a system without trains.
+    #[tokio::test]
+    async fn a_refused_destination_changes_nothing_for_others() {
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let socket = UdpSocket::bind(loopback, (0, 0)).unwrap();
+        let other = UdpSocket::bind(loopback, (0, 0)).unwrap();
+        let before = socket.max_transmit_segments();
+        let contents = [0; 1_000];
+        let mut transmit = Transmit {
+            destination: loopback,
+            contents: &contents,
+            segment_size: if before > 1 { 100 } else { 1_000 },
+            source: None,
+        };
+        if cfg!(target_os = "linux") {
+            socket.try_send(&transmit).unwrap_err();
+        }
+        assert_eq!(socket.max_transmit_segments(), before);
+        transmit.destination = other.local_addr().unwrap();
+        socket.try_send(&transmit).unwrap();
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ pub(super) use unix::Watched;
 mod unix {
     use std::io;
     use std::net::{SocketAddr, UdpSocket};
+    use std::os::fd::{AsFd, BorrowedFd};
     use std::task::{Context, Poll, ready};
 
     use quinn_udp::UdpSockRef;
@@ -49,6 +50,10 @@ mod unix {
 
         pub(in crate::socket) fn socket(&self) -> UdpSockRef<'_> {
             self.reads.get_ref().into()
+        }
+
+        pub(in crate::socket) fn descriptor(&self) -> BorrowedFd<'_> {
+            self.reads.get_ref().as_fd()
         }
 
         pub(in crate::socket) fn local_addr(&self) -> io::Result<SocketAddr> {

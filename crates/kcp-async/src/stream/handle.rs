@@ -162,6 +162,9 @@ impl StreamHandle {
                 self.after_writing(session);
                 Poll::Ready(Ok(()))
             }
+            Shutdown::GaveUp if session.is_refused_for_size() => {
+                Poll::Ready(Err(ConnectionError::DatagramTooLarge.into()))
+            }
             // To whom nobody ever answered, the linger is not the news.
             Shutdown::GaveUp if session.engine.last_heard().is_none() => {
                 Poll::Ready(Err(session.life.unanswered().into()))

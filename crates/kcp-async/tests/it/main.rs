@@ -7,6 +7,7 @@ mod close;
 mod gate;
 mod lifetime;
 mod loopback;
+mod mtu;
 mod net;
 mod scripted;
 mod socket;

@@ -255,6 +255,9 @@ impl KcpEngine {
         let carried = self.fast.count(record.sn, record.xmit, record.fast_acks);
         record.xmit += 1;
         record.fast_acks = carried;
+        if record.xmit > 2 {
+            self.on_repeated_timeout(&record);
+        }
         self.timeouts = self.timeouts.wrapping_add(1);
         self.counters.timeout_resends += 1;
         plan.lost = true;
@@ -288,7 +291,7 @@ impl KcpEngine {
     }
 
     /// Writes a record back and reminds of its new time.
-    fn store_due(&mut self, record: InFlight) {
+    pub(super) fn store_due(&mut self, record: InFlight) {
         let Some(slot) = self.in_flight.get_mut(record.sn) else {
             return;
         };

@@ -70,6 +70,7 @@ impl KcpEngine {
         if walk.heard {
             self.last_heard = Some(self.clock.now());
             self.liveness.on_heard();
+            self.press_head();
         }
         let delivered = outstanding_before - self.in_flight.outstanding();
         if delivered > 0 {
@@ -187,6 +188,9 @@ impl KcpEngine {
             }
         }
         self.remote_window = u32::from(header.wnd);
+        if self.remote_window == 0 {
+            self.head_watch.on_window_closed(self.clock.now());
+        }
         self.largest_remote_window = self.largest_remote_window.max(Some(self.remote_window));
         self.apply_una(header.una);
         match command {
@@ -215,6 +219,7 @@ impl KcpEngine {
 
     fn release(&mut self, freed: Freed) {
         self.queue.store.release(freed.payload, freed.len);
+        self.head_watch.on_passed(freed.len, freed.first_sent);
         self.outbox_is_stale |= !self.outbox.is_empty();
     }
 

@@ -1,0 +1,13 @@
+//! The socket options that `kcp-async` needs and for which no safe crate has a function: fragmentation of UDP
+//! datagrams by the sender's IP layer and by routers.
+//!
+//! The only crate of the workspace with `unsafe` code: `setsockopt` and `getsockopt` with an integer.
+
+#[cfg(unix)]
+pub use unix::{allow_fragmentation, path_mtu, set_small_fragments};
+
+#[cfg(unix)]
+mod unix;
+
+/// Smallest mtu of an IPv6 link (RFC 8200): a packet of that size passes every IPv6 path.
+pub const IPV6_MIN_MTU: u32 = 1_280;

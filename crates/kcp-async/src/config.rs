@@ -32,6 +32,7 @@ pub struct EndpointConfig {
     unproven_timeout: Duration,
     keepalive: Option<Duration>,
     linger: Duration,
+    close_stall_timeout: Duration,
     connect_timeout: Option<Duration>,
     send_buffer: usize,
     recv_buffer: usize,
@@ -54,6 +55,7 @@ impl EndpointConfig {
             unproven_timeout: Duration::from_secs(10),
             keepalive: None,
             linger: Duration::from_secs(5),
+            close_stall_timeout: Duration::from_secs(60),
             connect_timeout: Some(Duration::from_secs(10)),
             send_buffer: 4 << 20,
             recv_buffer: 4 << 20,
@@ -141,11 +143,26 @@ impl EndpointConfig {
         self
     }
 
-    /// How long `shutdown` and a dropped stream wait for the peer to acknowledge everything. 0
-    /// (give up at once) and up, default 5 s.
+    /// How long `shutdown` and a dropped stream wait for the peer to acknowledge everything, counted
+    /// from the last time anything valid was heard of it; it is asked for a sign of life meanwhile. So a
+    /// slow path or a slow reader loses nothing, and a peer that is gone does not hold up the close.
+    /// 0 (give up at once) and up, default 5 s.
+    ///
+    /// A peer that understands it is told when the session is given up, and its reads fail. A dropped
+    /// stream whose data has all been acknowledged waits as long for the peer's own end.
     #[must_use]
     pub const fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
+        self
+    }
+
+    /// How long a close may go without the peer acknowledging anything more, although it is heard:
+    /// behind a window that stays closed, say. Then the session ends with
+    /// [`CloseStalled`](crate::ConnectionError::CloseStalled), whichever way the close began: by
+    /// `shutdown`, or by dropping the stream or its writing half. 100 ms and up, default 60 s.
+    #[must_use]
+    pub const fn close_stall_timeout(mut self, timeout: Duration) -> Self {
+        self.close_stall_timeout = timeout;
         self
     }
 
@@ -244,6 +261,7 @@ impl EndpointConfig {
             ("unproven_timeout", Some(self.unproven_timeout)),
             ("keepalive", self.keepalive),
             ("connect_timeout", self.connect_timeout),
+            ("close_stall_timeout", Some(self.close_stall_timeout)),
         ];
         for (field, value) in times {
             let Some(value) = value else { continue };
@@ -325,6 +343,7 @@ impl EndpointConfig {
             unproven: self.unproven_timeout,
             keepalive: self.keepalive,
             linger: self.linger,
+            close_stall: self.close_stall_timeout,
             connect: self.connect_timeout,
         }
     }
@@ -350,6 +369,7 @@ pub(crate) struct Times {
     pub(crate) unproven: Duration,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) linger: Duration,
+    pub(crate) close_stall: Duration,
     pub(crate) connect: Option<Duration>,
 }
 
@@ -405,6 +425,10 @@ mod tests {
                 "connect_timeout",
             ),
             (base().linger(Duration::MAX), "linger"),
+            (
+                base().close_stall_timeout(Duration::from_millis(99)),
+                "close_stall_timeout",
+            ),
             (base().busy_poll(Duration::from_micros(1_001)), "busy_poll"),
             (base().send_buffer(usize::MAX), "send_buffer"),
             (base().protocol(KcpConfig::new().mtu(1)), "mtu"),

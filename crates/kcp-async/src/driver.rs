@@ -24,7 +24,6 @@ use crate::deadlines::Deadlines;
 use crate::error::{ConnectionError, KcpError};
 use crate::session::SessionCell;
 use crate::shared::Shared;
-use crate::time_wait::TimeWait;
 use crate::wakers::WakeList;
 
 mod backoff;
@@ -45,7 +44,8 @@ pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<(), KcpError> {
 struct EndpointDriver {
     shared: Arc<Shared>,
     deadlines: Deadlines<Arc<SessionCell>>,
-    time_wait: TimeWait,
+    /// When the table of finished conversations has something to do.
+    time_wait_due: Option<Instant>,
     /// Sessions that the current receive batch touched: served once, after all of it, so that the
     /// acknowledgements of a batch share datagrams.
     touched: Vec<Arc<SessionCell>>,
@@ -79,7 +79,7 @@ impl EndpointDriver {
         Self {
             shared,
             deadlines: Deadlines::new(),
-            time_wait: TimeWait::default(),
+            time_wait_due: None,
             touched: Vec::new(),
             dirty: Vec::new(),
             unfinished: Vec::new(),
@@ -113,8 +113,7 @@ impl EndpointDriver {
     }
 
     fn fire_deadlines(&mut self, now: Instant) -> bool {
-        self.time_wait.expire(now);
-        self.note_time_wait();
+        self.look_after_time_wait(now);
         for _ in 0..DEADLINES_PER_TURN {
             let Some((_, cell)) = self.deadlines.pop_due(now) else {
                 return false;
@@ -158,7 +157,7 @@ impl EndpointDriver {
     fn rearm_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let next = [
             self.deadlines.next(),
-            self.time_wait.next(),
+            self.time_wait_due,
             self.receive_backoff.next(),
             self.send_backoff.next(),
         ];
@@ -177,16 +176,32 @@ impl EndpointDriver {
         self.timer.as_mut().poll(cx).is_ready()
     }
 
-    fn note_time_wait(&self) {
-        let counters = &self.shared.counters;
-        counters
-            .time_wait
-            .store(self.time_wait.len() as u64, Ordering::Relaxed);
+    /// Forgets finished conversations in time, and tells the peers of those that were given up.
+    fn look_after_time_wait(&mut self, now: Instant) {
+        if self.time_wait_due.is_none_or(|due| now < due) {
+            return;
+        }
+        let mut time_wait = self.shared.time_wait.lock("deadline");
+        time_wait.expire(now);
+        for _ in 0..NOTICES_PER_TURN {
+            let Some(notice) = time_wait.next_notice(now) else {
+                break;
+            };
+            self.shared.counters.resets_announced.add(1);
+            let path = Path {
+                peer: notice.peer,
+                local: notice.source,
+            };
+            self.replies.push((path, notice.header.to_bytes()));
+        }
+        self.time_wait_due = time_wait.next();
+        drop(time_wait);
+        self.send_replies();
     }
 
     /// Nothing left to drive, and nobody who could bring something.
     fn is_done(&self) -> bool {
-        self.time_wait.len() == 0
+        self.time_wait_due.is_none()
             && self.shared.is_released()
             && self.shared.router.lock("done").len() == 0
     }
@@ -257,6 +272,8 @@ impl ResetBudget {
 
 /// A deadline costs about a microsecond, more if it retransmits: some milliseconds a turn.
 const DEADLINES_PER_TURN: usize = 1_024;
+/// A system call each.
+const NOTICES_PER_TURN: usize = 256;
 /// A restarted server answers this many of its former peers at once; the others ask again.
 const RESETS_PER_SECOND: u32 = 100;
 

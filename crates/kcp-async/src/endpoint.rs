@@ -104,7 +104,8 @@ impl KcpEndpoint {
     /// been validated ends with [`Replaced`](crate::ConnectionError::Replaced).
     ///
     /// # Errors
-    /// As [`connect`](Self::connect), and a `conv` of 0.
+    /// As [`connect`](Self::connect), a `conv` of 0, and `AddrInUse` for 10 to 30 s after a session with
+    /// this address and `conv` has ended here, because late datagrams of it may still arrive.
     ///
     /// # Cancel safety
     /// Nothing has happened if the future is dropped before it is ready.

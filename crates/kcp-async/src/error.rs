@@ -56,6 +56,10 @@ pub enum ConnectionError {
     Unproven,
     /// The peer opened a new session from the same address (kcp-go's restart rule).
     Replaced,
+    /// The peer was not heard for the linger time of a close, and had not acknowledged everything.
+    LingerExpired,
+    /// The peer was heard, but acknowledged nothing more for the close stall timeout of a close.
+    CloseStalled,
     /// Both sides finished, or the local side finished and left.
     Closed,
     /// [`KcpStream::abort`](crate::KcpStream::abort) was called.
@@ -102,8 +106,11 @@ pub enum BufferError {
 pub enum TimeoutError {
     /// No answer to the first data within the connect timeout.
     Connect,
-    /// The peer had not acknowledged everything when the linger time of a shutdown ran out.
+    /// The peer had not acknowledged everything when nothing was heard of it for the linger time of a
+    /// shutdown.
     Linger,
+    /// The peer was heard, but acknowledged nothing more for the close stall timeout.
+    CloseStall,
 }
 
 impl fmt::Display for KcpError {
@@ -145,6 +152,8 @@ impl fmt::Display for ConnectionError {
             Self::Idle => "nothing was heard for the idle timeout",
             Self::Unproven => "the accepted peer never answered and sent nothing new",
             Self::Replaced => "the peer opened a new session from the same address",
+            Self::LingerExpired => LINGER_EXPIRED,
+            Self::CloseStalled => CLOSE_STALLED,
             Self::Closed => "the session is closed",
             Self::Aborted => "the session was aborted here",
             Self::EndpointClosed => "the endpoint is closed",
@@ -189,12 +198,16 @@ impl fmt::Display for TimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "the peer did not answer in time",
-            Self::Linger => "the peer had not acknowledged everything when the linger time ended",
+            Self::Linger => LINGER_EXPIRED,
+            Self::CloseStall => CLOSE_STALLED,
         })
     }
 }
 
 impl Error for TimeoutError {}
+
+const LINGER_EXPIRED: &str = "the peer had not acknowledged everything when the linger time ended";
+const CLOSE_STALLED: &str = "the peer acknowledged nothing more in the time that a close may take";
 
 impl KcpError {
     /// The [`io::ErrorKind`] that fits best; used by the conversion into [`io::Error`].
@@ -214,10 +227,13 @@ impl ConnectionError {
         match self {
             Self::Reset | Self::Replaced => io::ErrorKind::ConnectionReset,
             Self::Refused => io::ErrorKind::ConnectionRefused,
-            Self::ConnectTimeout | Self::PeerDead | Self::Idle | Self::Unproven => {
-                io::ErrorKind::TimedOut
-            }
-            Self::Undeliverable => io::ErrorKind::TimedOut,
+            Self::ConnectTimeout
+            | Self::PeerDead
+            | Self::Idle
+            | Self::Unproven
+            | Self::LingerExpired
+            | Self::CloseStalled
+            | Self::Undeliverable => io::ErrorKind::TimedOut,
             Self::DatagramTooLarge => io::ErrorKind::InvalidInput,
             Self::Closed => io::ErrorKind::BrokenPipe,
             Self::Aborted | Self::EndpointClosed => io::ErrorKind::ConnectionAborted,
@@ -252,6 +268,8 @@ impl From<ConnectionError> for KcpError {
     fn from(error: ConnectionError) -> Self {
         match error {
             ConnectionError::ConnectTimeout => Self::Timeout(TimeoutError::Connect),
+            ConnectionError::LingerExpired => Self::Timeout(TimeoutError::Linger),
+            ConnectionError::CloseStalled => Self::Timeout(TimeoutError::CloseStall),
             ConnectionError::Protocol(error) => Self::Protocol(error),
             error => Self::Connection(error),
         }

@@ -42,7 +42,7 @@ pub(crate) struct Found<'a, T> {
 }
 
 /// Part of an address that one customer of a network usually has: IPv4 /24, IPv6 /56.
-type Prefix = [u8; 8];
+pub(crate) type Prefix = [u8; 8];
 
 impl<T> Router<T> {
     pub(crate) fn new() -> Self {
@@ -175,7 +175,7 @@ pub(crate) fn same_source(a: SocketAddr, b: SocketAddr) -> bool {
     prefix(a.ip()) == prefix(b.ip())
 }
 
-fn prefix(ip: IpAddr) -> Prefix {
+pub(crate) fn prefix(ip: IpAddr) -> Prefix {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();

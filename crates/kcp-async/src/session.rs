@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use kcp_engine::{Conv, Fault, FinState, Instant, KcpEngine, Role};
+use kcp_engine::{Conv, Fault, FinState, Instant, KcpEngine, Role, Sn};
 
 pub(crate) use admission::Reserve;
 pub(crate) use lifetime::{Lifetime, Shutdown};
@@ -17,6 +17,7 @@ use crate::deadlines::SessionId;
 use crate::error::{ConnectionError, ProtocolError};
 use crate::mutex::Mutex;
 use crate::router::Origin;
+use crate::time_wait::{Ending, Farewell};
 use crate::wakers::{WakeList, Wakers};
 
 mod admission;
@@ -105,7 +106,8 @@ pub(crate) enum Fate {
     Lives,
     /// Over, with the reason. Out of the router it goes.
     Ended(ConnectionError),
-    /// Both sides have finished; a time-wait follows.
+    /// Both sides have finished, or we have and the peer is a stock peer; a time-wait follows, which
+    /// acknowledges again what the peer repeats.
     Finished,
 }
 
@@ -204,13 +206,14 @@ impl Session {
 
     /// The cause instead of the time-out that it led to.
     fn explain(&self, fate: Fate) -> Fate {
-        use ConnectionError::{ConnectTimeout, DatagramTooLarge, PeerDead, Refused, Undeliverable};
+        use ConnectionError::{
+            CloseStalled, ConnectTimeout, DatagramTooLarge, LingerExpired, PeerDead, Refused,
+            Undeliverable,
+        };
         match fate {
-            Fate::Ended(ConnectTimeout | Refused | PeerDead | Undeliverable)
-                if self.is_refused_for_size() =>
-            {
-                Fate::Ended(DatagramTooLarge)
-            }
+            Fate::Ended(
+                ConnectTimeout | Refused | PeerDead | Undeliverable | LingerExpired | CloseStalled,
+            ) if self.is_refused_for_size() => Fate::Ended(DatagramTooLarge),
             fate => fate,
         }
     }
@@ -224,12 +227,43 @@ impl Session {
         fate
     }
 
+    /// Whether our direction ends; what is left waits for the peer.
+    #[allow(dead_code, reason = "for the order of eviction")]
+    pub(crate) const fn is_closing(&self) -> bool {
+        self.life.is_closing()
+    }
+
     /// Brings what is known about the peer and the close up to date.
     pub(crate) fn observe(&mut self, now: Instant) {
         self.life.observe(now, &self.engine);
         if self.engine.answer_allowance().is_none() {
             self.lease = None;
         }
+    }
+
+    /// What is to be remembered of the session, which is over. `None` if the peer has begun again under
+    /// the same conversation id: a record would keep the new session out.
+    pub(crate) fn ending(&self, fate: Fate) -> Option<Ending> {
+        let engine = &self.engine;
+        if engine.fault() == Some(Fault::Ghost) {
+            return None;
+        }
+        // A connecting side chose its peer.
+        let validated = engine.is_proven() || self.life.is_connecting();
+        let told_by_peer = fate == Fate::Ended(ConnectionError::Reset);
+        let given_up = fate != Fate::Finished && !both_finished(engine.fin_state());
+        Some(Ending {
+            farewell: match fate {
+                Fate::Finished => Farewell::Orderly(Sn::new(engine.classic_state().rcv_nxt)),
+                _ => Farewell::GivenUp,
+            },
+            rto: engine.rto(),
+            una_shown: engine.is_una_shown(),
+            validated,
+            tells: given_up && !told_by_peer && validated && engine.peer_knows_close(),
+            brief: false,
+            source: self.source,
+        })
     }
 
     /// Ends the session and wakes everyone. The first reason stays.

@@ -19,6 +19,7 @@ use crate::router::{Origin, Router};
 use crate::session::{Lifetime, QueueLimit, Reserve, Session, SessionCell};
 use crate::socket::DatagramSocket;
 use crate::stats::{Counters, EndpointStats};
+use crate::time_wait::TimeWait;
 use crate::trains::RefusedTrains;
 use crate::wakers::{WakeList, Wakers};
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) router: Mutex<Router<Arc<SessionCell>>>,
     pub(crate) accepted: Mutex<AcceptQueue>,
+    /// Only the driver changes it. Locked after the router, and nothing is locked after it.
+    pub(crate) time_wait: Mutex<TimeWait>,
     /// A train waits for room. Until the driver has sent it, writers leave their data in the
     /// engine instead of asking the full socket again.
     pub(crate) socket_is_full: AtomicBool,
@@ -96,6 +99,7 @@ impl Shared {
                 waiters: Wakers::default(),
                 open: accepts && config.backlog() > 0,
             }),
+            time_wait: Mutex::new(TimeWait::default()),
             socket_is_full: AtomicBool::new(false),
             trains: RefusedTrains::new(),
             inbox: Mutex::new(Inbox {
@@ -172,8 +176,14 @@ impl Shared {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text).into());
         }
         let conv = match conv {
+            Some(conv) if self.is_late(peer, conv) => {
+                let text = "a session with this peer and conversation id has just ended: late datagrams of it \
+                            may still arrive (TIME-WAIT)";
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, text).into());
+            }
             Some(conv) => conv,
-            None => self.draw_conv(|conv| router.find(peer, conv).is_some())?,
+            None => self
+                .draw_conv(|conv| router.find(peer, conv).is_some() || self.is_late(peer, conv))?,
         };
         let replaced = router
             .find(peer, conv)
@@ -205,6 +215,11 @@ impl Shared {
         cell.state.lock("replace").finish(reason, &mut wake);
         wake.wake();
         self.call_driver(cell);
+    }
+
+    /// Whether this conversation ended a short while ago.
+    pub(crate) fn is_late(&self, peer: SocketAddr, conv: Conv) -> bool {
+        self.time_wait.lock("is late").contains(peer, conv)
     }
 
     /// Puts a session on the driver's list and wakes it.
@@ -311,6 +326,10 @@ impl Shared {
         stats.sessions = router.len();
         stats.embryos = router.embryos();
         stats.socket_buffers = self.socket.buffers();
+        drop(router);
+        let time_wait = self.time_wait.lock("stats");
+        stats.time_wait = time_wait.len();
+        stats.time_wait_evicted = time_wait.evicted();
         stats
     }
 
@@ -324,7 +343,7 @@ impl Shared {
         }
     }
 
-    fn random(&self) -> Result<u32, KcpError> {
+    pub(crate) fn random(&self) -> Result<u32, KcpError> {
         let Some(seed) = self.config.seed() else {
             return getrandom::u32().map_err(|error| KcpError::Io(io::Error::other(error)));
         };

@@ -77,8 +77,16 @@ pub struct EndpointStats {
     pub dropped_embryo: u64,
     /// Dropped: belongs to a conversation that ended lately.
     pub dropped_time_wait: u64,
-    /// RSTs sent.
+    /// RSTs sent in answer to a question.
     pub resets_sent: u64,
+    /// RSTs sent unasked because a session was given up: up to three each.
+    pub resets_announced: u64,
+    /// WASKs sent because a datagram of a conversation that has ended may begin a new one.
+    pub time_wait_questions: u64,
+    /// Conversations forgotten early because their peer has begun again.
+    pub time_wait_reopened: u64,
+    /// Conversations forgotten early to make room for others.
+    pub time_wait_evicted: u64,
     /// What the system granted for the socket's buffers; `None` for a custom socket without any.
     pub socket_buffers: Option<SocketBuffers>,
 }
@@ -100,7 +108,6 @@ impl Counter {
 /// The counters behind [`EndpointStats`], by the same names.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) time_wait: AtomicU64,
     pub(crate) accepted: Counter,
     pub(crate) datagrams_received: Counter,
     pub(crate) bytes_received: Counter,
@@ -123,6 +130,9 @@ pub(crate) struct Counters {
     pub(crate) dropped_embryo: Counter,
     pub(crate) dropped_time_wait: Counter,
     pub(crate) resets_sent: Counter,
+    pub(crate) resets_announced: Counter,
+    pub(crate) time_wait_questions: Counter,
+    pub(crate) time_wait_reopened: Counter,
 }
 
 impl Counters {
@@ -133,7 +143,8 @@ impl Counters {
             embryos: 0,
             waiting: 0,
             socket_buffers: None,
-            time_wait: self.time_wait.load(Ordering::Relaxed) as usize,
+            time_wait: 0,
+            time_wait_evicted: 0,
             accepted: self.accepted.get(),
             datagrams_received: self.datagrams_received.get(),
             bytes_received: self.bytes_received.get(),
@@ -156,6 +167,9 @@ impl Counters {
             dropped_embryo: self.dropped_embryo.get(),
             dropped_time_wait: self.dropped_time_wait.get(),
             resets_sent: self.resets_sent.get(),
+            resets_announced: self.resets_announced.get(),
+            time_wait_questions: self.time_wait_questions.get(),
+            time_wait_reopened: self.time_wait_reopened.get(),
         }
     }
 }

@@ -40,8 +40,9 @@ mod split;
 /// KCP has no close: such a peer sees nothing, and nothing is seen of its going except silence
 /// (see [`EndpointConfig::dead_peer_timeout`] and [`idle_timeout`](EndpointConfig::idle_timeout)).
 ///
-/// Dropping the stream closes it in the background: what was written is still delivered, for up to
-/// [`linger`](EndpointConfig::linger). [`abort`](Self::abort) goes silent at once.
+/// Dropping the stream closes it in the background: what was written is still delivered, for as long as the
+/// peer is heard within [`linger`](EndpointConfig::linger) and acknowledges within
+/// [`close_stall_timeout`](EndpointConfig::close_stall_timeout). [`abort`](Self::abort) resets it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -167,8 +168,10 @@ impl KcpStream {
         self.handle.max_message_size()
     }
 
-    /// Ends the session at once and tells nobody. Unsent data is gone; waiting calls fail with
-    /// [`ConnectionError::Aborted`].
+    /// Ends the session at once, as TCP's reset does. Unsent data is gone; waiting calls fail with
+    /// [`ConnectionError::Aborted`]. A peer of this crate that has answered is told, in the
+    /// background, and its calls fail with [`ConnectionError::Reset`] once it has read what had arrived;
+    /// a stock peer finds out by its own timeout.
     pub fn abort(&self) {
         self.handle.abort();
     }
@@ -225,8 +228,10 @@ impl AsyncRead for KcpStream {
 /// quarter of that to be free if the buffer does not fit.
 /// `poll_flush` sends now what the windows allow; it does not wait for acknowledgements.
 /// `poll_shutdown` finishes this direction and waits until the peer has acknowledged it (a stock
-/// peer: all data), or for [`linger`](EndpointConfig::linger), after which it fails with
-/// [`TimeoutError::Linger`](crate::TimeoutError::Linger).
+/// peer: all data). It fails, and the session ends, if the peer is not heard for
+/// [`linger`](EndpointConfig::linger), with [`TimeoutError::Linger`](crate::TimeoutError::Linger), or
+/// acknowledges nothing more for [`close_stall_timeout`](EndpointConfig::close_stall_timeout), with
+/// [`TimeoutError::CloseStall`](crate::TimeoutError::CloseStall).
 impl AsyncWrite for KcpStream {
     fn poll_write(
         self: Pin<&mut Self>,

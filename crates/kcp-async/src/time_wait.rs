@@ -1,167 +1,229 @@
 //! Conversations that are over (`docs/protocol.md` 12.3). Pure.
 //!
 //! A late datagram of one makes no new session. After an orderly close what the peer repeats is
-//! acknowledged again, because our last ACKs may have been lost.
+//! acknowledged again, because our last ACKs may have been lost. A peer whose session was given up is
+//! told so, and told again when it asks.
 
-use std::cmp;
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use kcp_engine::{CLOSE_MARK, Command, Conv, IKCP_WND_RCV, Instant, KcpHeader, Sn, segments};
+use kcp_engine::{Conv, Instant, KcpHeader, Sn, WireTs};
+
+use crate::gate;
+use answer::Asked;
+use shares::{Rank, Shares};
+
+pub(crate) use answer::Answer;
+
+mod answer;
+mod shares;
+
+/// Peer and conversation.
+pub(crate) type Key = (SocketAddr, Conv);
+
+/// Before every other key.
+const NO_KEY: Key = (
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    Conv::new(0),
+);
 
 /// How a conversation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
-    /// Both sides finished. The peer's FIN came just before this sequence number.
+    /// Both sides finished, or we did towards a stock peer. Everything of the peer came before this
+    /// sequence number.
     Orderly(Sn),
     /// We gave it up. A peer that still asks for it is told that it is gone.
     GivenUp,
 }
 
+/// What is to be remembered of a session that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    pub(crate) farewell: Farewell,
+    pub(crate) rto: Duration,
+    /// The peer has told an `una` other than 0.
+    pub(crate) una_shown: bool,
+    /// The peer's address is validated.
+    pub(crate) validated: bool,
+    /// The peer does not know that it is over, and understands an RST.
+    pub(crate) tells: bool,
+    /// Only for as long as it takes to tell the peer: a socket stays open for this record alone.
+    pub(crate) brief: bool,
+    /// The local address to answer from.
+    pub(crate) source: Option<IpAddr>,
+}
+
+/// One conversation that is over.
+#[derive(Debug)]
+struct Record {
+    until: Instant,
+    rank: Rank,
+    farewell: Farewell,
+    rto: Duration,
+    una_shown: bool,
+    validated: bool,
+    source: Option<IpAddr>,
+    asked: Option<Asked>,
+    /// A datagram has come that may be the first of a new conversation.
+    begun_again: bool,
+    last_reset: Option<Instant>,
+    /// RSTs still to be sent, the next one at `reset_at`.
+    resets_left: u32,
+    reset_at: Instant,
+    resets_every: Duration,
+}
+
+/// An RST that tells a peer unasked that its session was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) peer: SocketAddr,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) header: KcpHeader,
+}
+
 /// The conversations that ended a short while ago, at most [`LIMIT`] of them.
 #[derive(Debug, Default)]
 pub(crate) struct TimeWait {
-    entries: HashMap<(SocketAddr, Conv), (Instant, Farewell), RandomState>,
-    order: BTreeSet<(Instant, SocketAddr, Conv)>,
+    records: HashMap<Key, Record, RandomState>,
+    order: BTreeSet<(Instant, Key)>,
+    notices: BTreeSet<(Instant, Key)>,
+    shares: Shares,
+    evicted: u64,
 }
 
 impl TimeWait {
     /// Remembers a conversation.
-    pub(crate) fn insert(
-        &mut self,
-        now: Instant,
-        key: (SocketAddr, Conv),
-        rto: Duration,
-        farewell: Farewell,
-    ) {
-        let until = now + cmp::max(rto.saturating_mul(4), SHORTEST);
-        if let Some((old, _)) = self.entries.insert(key, (until, farewell)) {
-            self.order.remove(&(old, key.0, key.1));
+    pub(crate) fn insert(&mut self, now: Instant, key: Key, ending: Ending) {
+        self.remove(key);
+        while let Some(victim) = self.shares.victim(now, key, self.records.len() >= LIMIT) {
+            self.remove(victim);
+            self.evicted += 1;
         }
-        self.order.insert((until, key.0, key.1));
-        if self.order.len() > LIMIT {
-            self.forget_first();
+        let record = Record::new(now, ending);
+        self.order.insert((record.until, key));
+        self.shares.add(key, record.rank);
+        if record.resets_left > 0 {
+            self.notices.insert((record.reset_at, key));
         }
+        self.records.insert(key, record);
     }
 
-    /// How this conversation ended, if that was lately.
-    pub(crate) fn find(&self, addr: SocketAddr, conv: Conv) -> Option<Farewell> {
-        self.entries
-            .get(&(addr, conv))
-            .map(|&(_, farewell)| farewell)
+    /// Whether this conversation ended a short while ago.
+    pub(crate) fn contains(&self, addr: SocketAddr, conv: Conv) -> bool {
+        self.records.contains_key(&(addr, conv))
+    }
+
+    /// What a datagram of such a conversation is answered, and from which address; `None` if there is
+    /// no record. `draw` gives a random number.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        key: Key,
+        datagram: &[u8],
+        draw: impl FnOnce() -> Option<u32>,
+    ) -> Option<Answer> {
+        let record = self.records.get_mut(&key)?;
+        let answer = record.answer(now, key.1, datagram, draw);
+        if answer == Answer::Reopen {
+            self.remove(key);
+        }
+        Some(answer)
     }
 
     /// Forgets what is due.
     pub(crate) fn expire(&mut self, now: Instant) {
-        while self.next().is_some_and(|at| at <= now) {
-            self.forget_first();
+        while let Some(&(at, key)) = self.order.first().filter(|&&(at, _)| at <= now) {
+            debug_assert!(at <= now);
+            self.remove(key);
         }
     }
 
-    /// When something is to be forgotten next.
+    /// The next RST that is due.
+    pub(crate) fn next_notice(&mut self, now: Instant) -> Option<Notice> {
+        let due = self.notices.first().copied().filter(|&(at, _)| at <= now)?;
+        self.notices.remove(&due);
+        let key = due.1;
+        let record = self.records.get_mut(&key)?;
+        record.resets_left -= 1;
+        if record.resets_left > 0 {
+            record.reset_at = now + record.resets_every;
+            self.notices.insert((record.reset_at, key));
+        }
+        Some(Notice {
+            peer: key.0,
+            source: record.source,
+            // It answers no question: the peer asks one, to be sure that the RST is ours.
+            header: gate::reset(key.1, WireTs::new(0)),
+        })
+    }
+
+    /// When something is to be done next.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.order.first().map(|&(at, ..)| at)
+        let expiry = self.order.first().map(|&(at, _)| at);
+        let notice = self.notices.first().map(|&(at, _)| at);
+        [expiry, notice].into_iter().flatten().min()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.records.len()
     }
 
-    fn forget_first(&mut self) {
-        if let Some((_, addr, conv)) = self.order.pop_first() {
-            self.entries.remove(&(addr, conv));
+    /// Records that made room before their time.
+    pub(crate) const fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some(record) = self.records.remove(&key) {
+            self.order.remove(&(record.until, key));
+            self.notices.remove(&(record.reset_at, key));
+            self.shares.remove(key, record.rank);
         }
     }
 }
 
-/// Acknowledges what the peer of a finished conversation repeats: one ACK, for the first segment
-/// of the datagram that wants one, whose `una` says that everything has arrived.
-///
-/// The peer has seen our FIN, or else the conversation would not be over; so the data that it repeats
-/// has a `una` other than 0. A PUSH with `una` 0 is of a new conversation under the same address and
-/// conv, which must not be told that we have it.
-pub(crate) fn acknowledge(datagram: &[u8], next: Sn) -> Option<KcpHeader> {
-    let repeated = segments(datagram)
-        .map_while(Result::ok)
-        .map(|segment| segment.header)
-        .find(|header| match header.command() {
-            Some(Command::Fin) => true,
-            Some(Command::Push) => header.una != Sn::ZERO && header.sn.is_before(next),
-            _ => false,
-        })?;
-    Some(KcpHeader {
-        cmd: Command::Ack.to_wire(),
-        frg: CLOSE_MARK,
-        // Not 0: the peer has sent everything, and would ask for ever when there is room again.
-        wnd: IKCP_WND_RCV as u16,
-        una: next,
-        len: 0,
-        ..repeated
-    })
+impl Record {
+    fn new(now: Instant, ending: Ending) -> Self {
+        let four = ending.rto.saturating_mul(4);
+        let lasts = match ending.brief {
+            true => four.min(SHORTEST),
+            false => four.clamp(SHORTEST, LONGEST),
+        };
+        let until = now + lasts;
+        Self {
+            until,
+            rank: match ending.farewell {
+                Farewell::Orderly(_) => Rank::Orderly(until),
+                Farewell::GivenUp => {
+                    Rank::GivenUp(now + ending.rto.saturating_mul(NOTICES).min(lasts))
+                }
+            },
+            farewell: ending.farewell,
+            rto: ending.rto,
+            una_shown: ending.una_shown,
+            validated: ending.validated,
+            source: ending.source,
+            asked: None,
+            begun_again: false,
+            last_reset: None,
+            resets_left: if ending.tells { NOTICES } else { 0 },
+            reset_at: now,
+            resets_every: ending.rto.min(lasts / 4),
+        }
+    }
 }
 
-/// Most records kept; the one that would expire first makes room. About 200 bytes each.
+/// Most records kept. About 300 bytes each.
 const LIMIT: usize = 8_192;
 /// Longer than a datagram lives on any path that a user would put up with.
 const SHORTEST: Duration = Duration::from_secs(10);
+/// A peer chooses our RTO by when it acknowledges, and must not choose how long it is remembered.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How often a peer is told unasked that its session was given up.
+const NOTICES: u32 = 3;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(port: u16) -> (SocketAddr, Conv) {
-        (SocketAddr::from(([10, 0, 0, 1], port)), Conv::new(1))
-    }
-
-    const fn at(seconds: u64) -> Instant {
-        Instant::from_micros(seconds * 1_000_000)
-    }
-
-    /// protocol.md 12.3
-    #[test]
-    fn lasts_four_rto_but_at_least_ten_seconds() {
-        let mut wait = TimeWait::default();
-        wait.insert(
-            at(0),
-            key(1),
-            Duration::from_millis(200),
-            Farewell::Orderly(Sn::ZERO),
-        );
-        wait.insert(at(0), key(2), Duration::from_secs(5), Farewell::GivenUp);
-        assert_eq!(wait.next(), Some(at(10)));
-        wait.expire(at(10));
-        assert_eq!(wait.find(key(1).0, key(1).1), None);
-        assert_eq!(wait.find(key(2).0, key(2).1), Some(Farewell::GivenUp));
-        wait.expire(at(20));
-        assert_eq!((wait.len(), wait.next()), (0, None));
-    }
-
-    #[test]
-    fn is_bounded_and_forgets_the_oldest() {
-        let mut wait = TimeWait::default();
-        for n in 0..=LIMIT {
-            let now = Instant::from_micros(n as u64);
-            wait.insert(
-                now,
-                key(n as u16 + 1),
-                Duration::ZERO,
-                Farewell::Orderly(Sn::ZERO),
-            );
-        }
-        assert_eq!((wait.len(), wait.order.len()), (LIMIT, LIMIT));
-        assert_eq!(wait.find(key(1).0, key(1).1), None);
-        assert!(wait.find(key(2).0, key(2).1).is_some());
-    }
-
-    #[test]
-    fn the_same_conversation_again_replaces_its_record() {
-        let mut wait = TimeWait::default();
-        wait.insert(at(0), key(1), Duration::ZERO, Farewell::Orderly(Sn::ZERO));
-        wait.insert(at(5), key(1), Duration::ZERO, Farewell::Orderly(Sn::ZERO));
-        assert_eq!((wait.len(), wait.order.len()), (1, 1));
-        wait.expire(at(14));
-        assert_eq!(wait.len(), 1);
-    }
-}
+mod tests;

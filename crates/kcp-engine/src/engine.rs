@@ -144,6 +144,10 @@ pub struct KcpEngine {
     head_watch: HeadWatch,
     fault: Option<Fault>,
     last_heard: Option<Instant>,
+    /// Something other than a WASK was heard: the peer has this session, and not only the record of an
+    /// earlier one (protocol.md 12.3).
+    session_heard: bool,
+    last_acknowledged: Option<Instant>,
     last_new_push: Option<Instant>,
     /// What the last flush decided to send and nobody has fetched yet, in order.
     outbox: VecDeque<Outgoing>,
@@ -219,6 +223,8 @@ impl KcpEngine {
             head_watch: HeadWatch::default(),
             fault: None,
             last_heard: None,
+            session_heard: false,
+            last_acknowledged: None,
             last_new_push: None,
             outbox: VecDeque::new(),
             outbox_is_stale: false,
@@ -356,6 +362,7 @@ impl KcpEngine {
         let more = !self.outbox.is_empty()
             || self.receiver.is_finished()
             || self.probe.ask
+            || self.probe.confirm
             || self.probe.tell
             || self.can_admit()
             || self.fast.is_ready(&self.in_flight);

@@ -58,6 +58,11 @@ impl Liveness {
         self.unanswered_since = None;
     }
 
+    /// The newest `una` that a validated peer has told.
+    pub(crate) const fn newest_una(&self) -> Option<Sn> {
+        self.ghost.newest_una
+    }
+
     pub(crate) const fn unanswered_since(&self) -> Option<Instant> {
         self.unanswered_since
     }

@@ -19,6 +19,9 @@ const REOPEN_REPEATS: u8 = 5;
 pub(crate) struct Probe {
     /// Send a WASK at the next flush (C: `IKCP_ASK_SEND`).
     pub(crate) ask: bool,
+    /// The same, to let the peer confirm an RST (protocol.md 12.4). A peer that does not answer owes
+    /// nothing: a forged RST must not start dead-peer detection.
+    pub(crate) confirm: bool,
     /// Send a WINS at the next flush (C: `IKCP_ASK_TELL`).
     pub(crate) tell: bool,
     /// Time stamp of the WASK that it answers, to be echoed (protocol.md 11.1).

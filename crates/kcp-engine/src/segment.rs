@@ -166,8 +166,8 @@ impl KcpHeader {
 }
 
 impl KcpHeader {
-    /// Whether this is an answer that echoes the time stamp of its question.
-    pub(crate) fn is_echo(&self) -> bool {
+    /// Whether this is a marked WINS whose `ts` is that of the WASK it answers (`docs/protocol.md` 11.1).
+    pub fn is_echo(&self) -> bool {
         self.is_marked() && self.command() == Some(Command::Wins) && self.frg & ECHO_MARK != 0
     }
 }

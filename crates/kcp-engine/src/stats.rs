@@ -53,6 +53,8 @@ pub struct EngineStats {
     pub ignored_no_room: u64,
     /// Ignored: RST that answers nothing we asked.
     pub ignored_invalid_reset: u64,
+    /// WASKs sent because of such an RST (`docs/protocol.md` 12.4).
+    pub reset_questions: u64,
     /// Transmissions of one segment have reached C's dead-link count (`docs/protocol.md` 7.7).
     pub dead_link: bool,
     /// Smoothed round-trip time; zero before the first sample.

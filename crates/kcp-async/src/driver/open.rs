@@ -12,7 +12,7 @@ use crate::error::ConnectionError;
 use crate::gate;
 use crate::router::{Origin, Router, same_source};
 use crate::session::{Embryo, Session, SessionCell};
-use crate::time_wait::{Farewell, acknowledge};
+use crate::time_wait::Answer;
 
 impl EndpointDriver {
     /// A datagram whose (address, conv) has no session.
@@ -24,17 +24,12 @@ impl EndpointDriver {
         datagram: &mut [u8],
         now: Instant,
     ) {
-        let farewell = self.farewell(path.peer, conv);
-        if let Some(Farewell::Orderly(next)) = farewell {
-            self.shared.counters.dropped_time_wait.add(1);
-            if let Some(ack) = acknowledge(datagram, next) {
-                self.replies.push((path, ack.to_bytes()));
-            }
+        if self.answer_late(path, conv, datagram, now) {
             return;
         }
         let verdict = gate::judge(datagram);
         let accepting = self.shared.accepted.lock("gate").open;
-        if verdict.opens && accepting && farewell.is_none() {
+        if verdict.opens && accepting {
             self.open_embryo(router, path, conv, datagram, verdict.has_first, now);
             return;
         }
@@ -44,11 +39,44 @@ impl EndpointDriver {
             self.replies
                 .push((path, gate::reset(conv, asked_at).to_bytes()));
         }
-        let counters = &self.shared.counters;
-        match farewell {
-            Some(_) => counters.dropped_time_wait.add(1),
-            None => counters.dropped_unknown.add(1),
-        }
+        self.shared.counters.dropped_unknown.add(1);
+    }
+
+    /// Answers a datagram of a conversation that is over. `false` if there is no record of it, or no
+    /// longer: its peer has begun a new one.
+    fn answer_late(&mut self, path: Path, conv: Conv, datagram: &[u8], now: Instant) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let counters = &shared.counters;
+        let mut time_wait = shared.time_wait.lock("receive");
+        let draw = || shared.random().ok();
+        let Some(answer) = time_wait.receive(now, (path.peer, conv), datagram, draw) else {
+            return false;
+        };
+        let reply = match answer {
+            Answer::Silence => None,
+            Answer::Acknowledge(header) => Some(header),
+            Answer::Question(header) => {
+                counters.time_wait_questions.add(1);
+                Some(header)
+            }
+            Answer::Reset(header) => {
+                counters.resets_sent.add(1);
+                Some(header)
+            }
+            Answer::BoundedReset(header) => self.resets.take(now).then(|| {
+                counters.resets_sent.add(1);
+                header
+            }),
+            Answer::Reopen => {
+                counters.time_wait_reopened.add(1);
+                self.time_wait_due = time_wait.next();
+                return false;
+            }
+        };
+        counters.dropped_time_wait.add(1);
+        self.replies
+            .extend(reply.map(|header| (path, header.to_bytes())));
+        true
     }
 
     /// Makes a session that is not yet shown to the application. All limits are checked before
@@ -82,7 +110,7 @@ impl EndpointDriver {
         // protocol.md 13.3: conv 0 asks for an id, and is this session's second name from now on.
         let named = match conv.get() {
             0 => self.shared.draw_conv(|conv| {
-                router.find(path.peer, conv).is_some() || self.farewell(path.peer, conv).is_some()
+                router.find(path.peer, conv).is_some() || shared.is_late(path.peer, conv)
             }),
             _ => Ok(conv),
         };

@@ -178,7 +178,7 @@ impl EndpointDriver {
 
     /// Answers that belong to no session. One that the socket has no room for is lost: the peer
     /// asks again.
-    fn send_replies(&mut self) {
+    pub(super) fn send_replies(&mut self) {
         for (path, contents) in self.replies.drain(..) {
             let transmit = Transmit {
                 destination: path.peer,

@@ -4,14 +4,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
 
-use kcp_engine::{Conv, Instant, Sn};
+use kcp_engine::{Conv, Instant};
 
 use super::EndpointDriver;
 use crate::error::ConnectionError;
 use crate::router::Origin;
 use crate::session::{Fate, Session, SessionCell};
 use crate::socket::is_fatal;
-use crate::time_wait::Farewell;
+use crate::time_wait::{Ending, Farewell};
 use crate::transmit::{self, Drained};
 
 impl EndpointDriver {
@@ -81,8 +81,8 @@ impl EndpointDriver {
         now: Instant,
     ) {
         let armed = session.armed.take();
-        let rto = session.engine.rto();
-        let next = Sn::new(session.engine.classic_state().rcv_nxt);
+        let ending = session.ending(fate);
+        let is_stock = !session.engine.peer_knows_close();
         let was_embryo = session.embryo.take().is_some();
         let finished_first = session.life.finished_first();
         drop(session);
@@ -105,23 +105,29 @@ impl EndpointDriver {
         }
         drop(router);
         self.shared.forget_waiting(cell);
-        let farewell = match fate {
-            Fate::Finished => Farewell::Orderly(next),
-            _ => Farewell::GivenUp,
-        };
-        // A socket of its own need not stay open to refuse new sessions, which it never makes;
-        // only to repeat the last ACK, if that was ours.
-        let accepts = !self.shared.is_released();
-        if accepts || (fate == Fate::Finished && finished_first) {
-            self.time_wait
-                .insert(now, (cell.peer, cell.conv), rto, farewell);
-            if has_alias {
-                // A late request for an id is not to get another one. Nobody is answered under it.
-                let key = (cell.peer, Conv::new(0));
-                self.time_wait.insert(now, key, rto, Farewell::GivenUp);
+        let Some(mut ending) = ending else { return };
+        // A socket of its own need not stay open to refuse new sessions, which it never makes; only to
+        // repeat the last ACK, if that was ours, or to tell the peer that the session was given up.
+        if self.shared.is_released() {
+            let repeats = fate == Fate::Finished && finished_first;
+            if !repeats && !ending.tells {
+                return;
             }
-            self.note_time_wait();
+            ending.brief = !repeats || is_stock;
         }
+        let mut time_wait = self.shared.time_wait.lock("retire");
+        time_wait.insert(now, (cell.peer, cell.conv), ending);
+        if has_alias {
+            // A late request for an id is not to get another one; only a new one is.
+            let key = (cell.peer, Conv::new(0));
+            let alias = Ending {
+                farewell: Farewell::GivenUp,
+                tells: false,
+                ..ending
+            };
+            time_wait.insert(now, key, alias);
+        }
+        self.time_wait_due = time_wait.next();
     }
 
     /// kcp-go's restart rule (`docs/protocol.md` 13.4): the new session has proven its address, so
@@ -229,13 +235,6 @@ impl EndpointDriver {
                 }
             }
         }
-    }
-}
-
-impl EndpointDriver {
-    /// Whether a conversation ended lately.
-    pub(super) fn farewell(&self, addr: std::net::SocketAddr, conv: Conv) -> Option<Farewell> {
-        self.time_wait.find(addr, conv)
     }
 }
 

@@ -25,26 +25,25 @@ pub(crate) struct Lifetime {
     /// The peer's host said that nothing listens there, and nothing was heard since.
     refused: bool,
     closing: Option<Closing>,
-    /// Every handle is gone.
-    detached: bool,
+    /// Since when a task waits for the end of the shutdown.
+    awaited: Option<Instant>,
+    /// Since when every handle is gone.
+    detached: Option<Instant>,
     /// We finished before the peer did, so the last ACK is ours to repeat.
     finished_first: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Closing {
-    linger_until: Instant,
-    /// Everything we sent is acknowledged.
-    done: bool,
-    /// `linger_until` has passed before that.
-    gave_up: bool,
+    began: Instant,
+    /// When everything we sent had been acknowledged.
+    done: Option<Instant>,
 }
 
 /// What becomes due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Term {
     End(ConnectionError),
-    Linger,
     Ask,
     AskForValidation,
 }
@@ -55,7 +54,6 @@ pub(crate) enum Shutdown {
     NotAsked,
     Waiting,
     Done,
-    GaveUp,
 }
 
 impl Lifetime {
@@ -70,9 +68,14 @@ impl Lifetime {
             last_question: None,
             refused: false,
             closing: None,
-            detached: false,
+            awaited: None,
+            detached: None,
             finished_first: false,
         }
+    }
+
+    pub(crate) const fn is_connecting(&self) -> bool {
+        is_connecting(self.role)
     }
 
     /// When the session was made.
@@ -99,27 +102,36 @@ impl Lifetime {
     }
 
     /// Asks for an orderly end: everything queued goes out, then the FIN if the peer knows it.
-    pub(crate) fn begin_close(&mut self, now: Instant, linger: Duration, engine: &mut KcpEngine) {
+    pub(crate) fn begin_close(&mut self, now: Instant, engine: &mut KcpEngine) {
         if self.closing.is_some() {
             return;
         }
         engine.finish();
         self.finished_first = !engine.fin_state().received;
         self.closing = Some(Closing {
-            linger_until: now + linger,
-            done: false,
-            gave_up: false,
+            began: now,
+            done: None,
         });
     }
 
+    /// A task waits for the end of the close, so `linger` bounds it from now on.
+    pub(crate) fn await_close(&mut self, now: Instant) {
+        self.awaited.get_or_insert(now);
+    }
+
     /// Every handle is gone; what is left happens in the background.
-    pub(crate) fn detach(&mut self, now: Instant, linger: Duration, engine: &mut KcpEngine) {
-        self.begin_close(now, linger, engine);
-        self.detached = true;
+    pub(crate) fn detach(&mut self, now: Instant, engine: &mut KcpEngine) {
+        self.begin_close(now, engine);
+        self.detached = Some(now);
     }
 
     pub(crate) const fn is_detached(&self) -> bool {
-        self.detached
+        self.detached.is_some()
+    }
+
+    /// Whether our direction ends: after `shutdown`, or when the stream or its writing half is gone.
+    pub(crate) const fn is_closing(&self) -> bool {
+        self.closing.is_some()
     }
 
     /// Whether the side that accepts nothing must keep a time-wait for the peer's sake.
@@ -130,14 +142,13 @@ impl Lifetime {
     pub(crate) fn shutdown(&self) -> Shutdown {
         match self.closing {
             None => Shutdown::NotAsked,
-            Some(Closing { done: true, .. }) => Shutdown::Done,
-            Some(Closing { gave_up: true, .. }) => Shutdown::GaveUp,
+            Some(Closing { done: Some(_), .. }) => Shutdown::Done,
             Some(_) => Shutdown::Waiting,
         }
     }
 
     pub(crate) fn shutdown_is_over(&self) -> bool {
-        matches!(self.shutdown(), Shutdown::Done | Shutdown::GaveUp)
+        self.shutdown() == Shutdown::Done
     }
 
     /// The peer's host refused a datagram. Only a hint: anyone can forge it.
@@ -176,8 +187,10 @@ impl Lifetime {
             // protocol.md 12.7: a stock peer cannot acknowledge a FIN; all data must do.
             let fin = engine.fin_state();
             let silent = engine.is_drained() && !fin.sent;
-            let unused = engine.last_heard().is_none() && silent;
-            closing.done |= fin.acknowledged || unused || (silent && engine.peer_is_stock());
+            let unused = !engine.is_session_heard() && silent;
+            if fin.acknowledged || unused || (silent && engine.peer_is_stock()) {
+                closing.done.get_or_insert(now);
+            }
         }
     }
 
@@ -194,8 +207,6 @@ impl Lifetime {
         while let Some((_, term)) = self.terms(times, engine).find(|&(at, _)| at <= now) {
             match term {
                 Term::End(reason) => return Fate::Ended(reason),
-                Term::Linger if self.detached => return Fate::Ended(ConnectionError::Closed),
-                Term::Linger => self.give_up_waiting(),
                 Term::Ask => {
                     engine.keepalive();
                     self.last_question = Some(now);
@@ -216,17 +227,14 @@ impl Lifetime {
             // No deadline: the peer's FIN has been acknowledged too.
             return Fate::Finished;
         }
-        if self.detached && self.shutdown_is_over() && !fin.sent {
-            // A stock peer, or a linger that ran out: silence from here on.
-            return Fate::Ended(ConnectionError::Closed);
+        if self.is_detached() && self.shutdown_is_over() && !fin.sent {
+            // A stock peer, which hears no more; or none, and nothing was ever said.
+            return match engine.is_session_heard() {
+                true => Fate::Finished,
+                false => Fate::Ended(ConnectionError::Closed),
+            };
         }
         Fate::Lives
-    }
-
-    fn give_up_waiting(&mut self) {
-        if let Some(closing) = &mut self.closing {
-            closing.gave_up = true;
-        }
     }
 
     /// When [`judge`](Self::judge) has something to do next.
@@ -242,7 +250,7 @@ impl Lifetime {
     ) -> impl Iterator<Item = (Instant, Term)> + use<> {
         let heard = engine.last_heard();
         let last_sign = heard.unwrap_or(self.created);
-        let unheard = is_connecting(self.role) && heard.is_none();
+        let unheard = is_connecting(self.role) && !engine.is_session_heard();
 
         let connect = engine
             .silent_since()
@@ -257,21 +265,27 @@ impl Lifetime {
         let unproven = self
             .doubtful_since(engine)
             .map(|since| (since + times.unproven, Term::End(ConnectionError::Unproven)));
-        let stalled = times
+        let undeliverable = times
             .dead_peer
             .and_then(|dead| undeliverable_at(engine.head_stall()?, heard?, dead));
-        // A detached session whose FIN is acknowledged also waits for the peer's, that long.
-        let linger = self
-            .closing
-            .filter(|closing| self.detached || !(closing.done || closing.gave_up))
-            .map(|closing| (closing.linger_until, Term::Linger));
-        // Before the peer has spoken there is no session to ask about.
-        let ask = heard.and_then(|heard| self.next_question(heard, times, engine));
+        let [linger, stall] = self.closing_terms(times, engine);
+        // Before the peer has shown that it has the session there is nothing to ask about.
+        let ask = heard
+            .filter(|_| engine.is_session_heard())
+            .and_then(|heard| self.next_question(heard, times, engine));
         let validate = self
             .next_validation_question(times, engine)
             .map(|at| (at, Term::AskForValidation));
         [
-            connect, dead, stalled, idle, unproven, linger, ask, validate,
+            connect,
+            dead,
+            undeliverable,
+            idle,
+            unproven,
+            linger,
+            stall,
+            ask,
+            validate,
         ]
         .into_iter()
         .flatten()
@@ -290,6 +304,37 @@ impl Lifetime {
         let owing = [self.data_since, self.writer_since];
         let since = owing.into_iter().flatten().min()?;
         Some(last_new.max(since))
+    }
+
+    /// When a close is given up (protocol.md 12.9): `linger` without anything heard, or
+    /// `close_stall_timeout` without anything acknowledged.
+    fn closing_terms(&self, times: &Times, engine: &KcpEngine) -> [Option<(Instant, Term)>; 2] {
+        let Some(closing) = self.closing else {
+            return [None, None];
+        };
+        // A direction that was finished while the other is still in use has no one waiting for it.
+        let waited = self.awaited.max(self.detached);
+        let lingers_from = match closing.done {
+            // What is left is the peer's FIN, for which only a stream that is gone needs a bound.
+            Some(done) => self.detached.map(|detached| detached.max(done)),
+            None => waited.map(|waited| {
+                let heard = engine.last_heard().unwrap_or(self.created);
+                heard.max(closing.began).max(waited)
+            }),
+        };
+        let reason = match engine.is_session_heard() {
+            true => ConnectionError::LingerExpired,
+            // Where no one ever answered, the linger time is not the news.
+            false => self.unanswered(),
+        };
+        let linger = lingers_from.map(|from| (from + times.linger, Term::End(reason)));
+        let stall = closing.done.is_none().then(|| {
+            let progress = engine.last_acknowledged().unwrap_or(self.created);
+            let from = progress.max(closing.began);
+            let end = Term::End(ConnectionError::CloseStalled);
+            (from + times.close_stall, end)
+        });
+        [linger, stall]
     }
 
     /// When the peer is asked for a sign of life.
@@ -312,8 +357,17 @@ impl Lifetime {
             };
             Some(quiet_since.max(since) + after)
         });
-        let at = [keepalive, pressing].into_iter().flatten().min()?;
+        let closing = self.next_closing_question(quiet_since, times);
+        let at = [keepalive, pressing, closing].into_iter().flatten().min()?;
         Some((at, Term::Ask))
+    }
+
+    /// While a close waits, a peer that lives is heard often enough that `linger` does not run out,
+    /// whatever its window is and although some questions or answers are lost.
+    fn next_closing_question(&self, quiet_since: Instant, times: &Times) -> Option<Instant> {
+        let closing = self.closing.filter(|closing| closing.done.is_none())?;
+        let after = (times.linger / QUESTIONS_PER_LINGER).max(SHORTEST_QUESTION_INTERVAL);
+        Some(quiet_since.max(closing.began) + after)
     }
 
     /// A peer that only sends has nothing of ours to acknowledge: it is asked twice in the time that
@@ -352,5 +406,11 @@ const TRANSMISSIONS_BEFORE_END: u32 = 12;
 const QUESTIONS_IN_A_STALL: u32 = 30;
 /// A peer that comes back a tenth of the dead-peer time before its end is noticed in time.
 const QUESTIONS_BEFORE_DEATH: u32 = 10;
+
+/// protocol.md 12.9 wants one per quarter; more, because they and their answers may be lost.
+const QUESTIONS_PER_LINGER: u32 = 8;
+
+/// However short `linger` is.
+const SHORTEST_QUESTION_INTERVAL: Duration = Duration::from_millis(1);
 
 const PEER_DEAD: Term = Term::End(ConnectionError::PeerDead);

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
 
-use kcp_engine::{Conv, FlushPolicy, RecvError};
+use kcp_engine::{Conv, FlushPolicy, Instant, RecvError};
 use tokio::io::ReadBuf;
 
-use crate::error::{ConnectionError, KcpError, TimeoutError};
+use crate::error::{ConnectionError, KcpError};
 use crate::session::{Session, SessionCell, Shutdown};
 use crate::shared::{Shared, as_user_names};
 use crate::stats::StreamStats;
@@ -155,21 +155,14 @@ impl StreamHandle {
             Some(ConnectionError::Closed) => return Poll::Ready(Ok(())),
             Some(reason) => return Poll::Ready(Err(reason.into())),
         }
-        self.begin_close(&mut session, now);
+        begin_close(&mut session, now);
+        session.life.await_close(now);
         session.observe(now);
         match session.life.shutdown() {
             Shutdown::Done => {
                 self.after_writing(session);
                 Poll::Ready(Ok(()))
             }
-            Shutdown::GaveUp if session.is_refused_for_size() => {
-                Poll::Ready(Err(ConnectionError::DatagramTooLarge.into()))
-            }
-            // To whom nobody ever answered, the linger is not the news.
-            Shutdown::GaveUp if session.engine.last_heard().is_none() => {
-                Poll::Ready(Err(session.life.unanswered().into()))
-            }
-            Shutdown::GaveUp => Poll::Ready(Err(TimeoutError::Linger.into())),
             Shutdown::NotAsked | Shutdown::Waiting => {
                 session.closers.register(cx.waker());
                 self.after_writing(session);
@@ -183,7 +176,7 @@ impl StreamHandle {
         let now = self.shared.clock.now();
         let mut session = self.cell.state.lock("finish");
         if session.end().is_none() {
-            self.begin_close(&mut session, now);
+            begin_close(&mut session, now);
             self.after_writing(session);
         }
     }
@@ -230,11 +223,6 @@ impl StreamHandle {
 
     pub(super) fn local_addr(&self) -> SocketAddr {
         as_user_names(self.shared.local_addr)
-    }
-
-    fn begin_close(&self, session: &mut Session, now: kcp_engine::Instant) {
-        let Session { engine, life, .. } = session;
-        life.begin_close(now, self.shared.times.linger, engine);
     }
 
     fn wait_for_room<T>(
@@ -291,6 +279,11 @@ impl StreamHandle {
     }
 }
 
+fn begin_close(session: &mut Session, now: Instant) {
+    let Session { engine, life, .. } = session;
+    life.begin_close(now, engine);
+}
+
 /// Closes in the background: queued data and the FIN still go out, bounded by the linger time.
 impl Drop for StreamHandle {
     fn drop(&mut self) {
@@ -298,7 +291,7 @@ impl Drop for StreamHandle {
         let mut session = self.cell.state.lock("drop");
         if session.end().is_none() {
             let Session { engine, life, .. } = &mut *session;
-            life.detach(now, self.shared.times.linger, engine);
+            life.detach(now, engine);
         }
         drop(session);
         self.shared.call_driver(&self.cell);

@@ -21,4 +21,5 @@ mod hold;
 mod loopback;
 mod reflect;
 mod replay;
+mod reset;
 mod wire;

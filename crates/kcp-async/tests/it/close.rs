@@ -263,7 +263,7 @@ async fn a_dropped_stream_gives_up_after_the_linger_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn abort_is_silent_and_final() {
+async fn abort_is_final_and_tells_the_peer() {
     let net = Net::clean();
     let Pair {
         client,
@@ -287,18 +287,19 @@ async fn abort_is_silent_and_final() {
     ));
     sleep(secs(1)).await;
     assert_eq!(client_endpoint.stats().sessions, 0);
+    let sent = net.take_sent();
+    let ours = sent.iter().filter(|sent| sent.from == addr(CLIENT));
+    let mut commands = ours.map(|sent| headers(&sent.datagram)[0].command());
+    assert_eq!(commands.next(), Some(Some(Command::Push)), "sent once");
+    // Three unasked, and one that answers.
     assert_eq!(
-        net.take_sent()
-            .iter()
-            .filter(|sent| sent.from == addr(CLIENT))
-            .count(),
-        1
+        commands.by_ref().collect::<Vec<_>>(),
+        [Some(Command::Rst); 4]
     );
     let (server, message) = waiting.await.unwrap();
     assert_eq!(message.unwrap(), b"never sent twice");
 
-    // The other side finds out when it says something.
-    server.send(b"anybody?").await.unwrap();
+    // The other side has found out, although it says nothing.
     let error = server.recv_message().await.unwrap_err();
     assert!(
         matches!(error, KcpError::Connection(ConnectionError::Reset)),
@@ -338,10 +339,13 @@ async fn time_wait_acknowledges_again_and_makes_no_session() {
         })
         .unwrap();
     let raw = net.raw(CLIENT);
-    raw.send(addr(SERVER), &fin_of_client.datagram);
+    // Sent again it says that ours has arrived.
+    let mut again = fin_of_client.datagram;
+    again[16..20].copy_from_slice(&1_u32.to_le_bytes());
+    raw.send(addr(SERVER), &again);
     let answer = headers(&raw.recv().await);
     assert_eq!(answer.len(), 1);
-    let fin = headers(&fin_of_client.datagram)[0];
+    let fin = headers(&again)[0];
     assert_eq!(
         (answer[0].command(), answer[0].sn),
         (Some(Command::Ack), fin.sn)
@@ -360,12 +364,18 @@ async fn time_wait_acknowledges_again_and_makes_no_session() {
     );
     assert_eq!(answer[0].una, fin.sn + 1);
 
-    // Neither new data nor questions get anything.
+    // Questions get nothing. New data gets a question, which this peer does not answer.
+    raw.send(addr(SERVER), &marked(conv, Command::Wask, 0, 0));
     raw.send(
         addr(SERVER),
         &crate::net::segment(conv, Command::Push, 0, 0, b"again"),
     );
-    raw.send(addr(SERVER), &marked(conv, Command::Wask, 0, 0));
+    let answer = headers(&raw.recv().await);
+    assert_eq!(answer.len(), 1);
+    assert_eq!(
+        (answer[0].command(), answer[0].una.get()),
+        (Some(Command::Wask), 0)
+    );
     assert_eq!(raw.recv_within(secs(1)).await, None);
     assert_eq!(server_endpoint.stats().sessions, 0);
     assert_eq!(server_endpoint.stats().dropped_time_wait, 4);

@@ -123,7 +123,8 @@ impl KcpEngine {
     /// The earliest reason for a flush; the default, time zero, means at the next tick.
     fn earliest_cause(&mut self) -> Option<Millis> {
         let next_tick = Millis::default();
-        if !self.acks.is_empty() || self.probe.ask || self.probe.tell {
+        let owes = self.probe.ask || self.probe.confirm || self.probe.tell;
+        if owes || !self.acks.is_empty() {
             return Some(next_tick);
         }
         if self.can_admit() || self.fast.is_ready(&self.in_flight) {

@@ -47,7 +47,7 @@ impl KcpEngine {
         self.flush_wanted = true;
         if self.close.peer_knows {
             self.queue_fin();
-        } else if self.is_strict() && self.last_heard.is_some() {
+        } else if self.is_strict() && self.session_heard {
             // A peer that only ever sent data has had no occasion to show the mark. One that was
             // never heard may not have the session yet, and would answer with RST.
             self.probe.ask = true;
@@ -99,12 +99,30 @@ impl KcpEngine {
         self.queue.push_fin();
     }
 
-    /// protocol.md 12.4: only an answer to a question of ours counts.
+    /// Only an answer to a question of ours counts. Any other RST makes us ask, so that a peer that
+    /// has given the session up can answer (protocol.md 12.4).
     pub(super) fn on_reset(&mut self, header: &KcpHeader) {
         if header.sn == RESET_SN && self.liveness.has_asked(header.ts) {
             self.fault.get_or_insert(Fault::Reset);
-        } else {
-            self.counters.ignored_invalid_reset += 1;
+            return;
+        }
+        self.counters.ignored_invalid_reset += 1;
+        if self.may_question_reset() {
+            self.counters.reset_questions += 1;
+            self.probe.confirm = true;
+            self.flush_wanted = true;
+        }
+    }
+
+    /// At most once per RTO. Before address validation once in all: a forged RST must not make us
+    /// send to its source again and again.
+    fn may_question_reset(&self) -> bool {
+        if self.probe.confirm || self.is_over() || !self.session_heard {
+            return false;
+        }
+        match self.proof.is_proven() {
+            true => self.liveness.may_press(self.clock.now(), self.rto()),
+            false => self.counters.reset_questions == 0,
         }
     }
 }

@@ -157,7 +157,8 @@ impl KcpEngine {
             && (self.proof.take_wanted_question()
                 || (self.may_ask_for_proof(plan) && self.proof.wants_question(now)));
         let (sn, stale_ts) = plan.stale;
-        if (owed || for_proof) && self.may_probe(plan) {
+        let confirms = core::mem::take(&mut self.probe.confirm);
+        if (owed || for_proof || confirms) && self.may_probe(plan) {
             let ts = if self.is_strict() {
                 self.clock.wire()
             } else {
@@ -193,6 +194,9 @@ impl KcpEngine {
     /// A segment times out for at least the second time and nothing was heard since the last. A
     /// peer that was never heard may not have the session yet: it would answer with RST.
     fn peer_is_silent(&self) -> bool {
+        if !self.session_heard {
+            return false;
+        }
         let now = self.clock.millis();
         // The oldest are in front; if they are not silent, the others are not.
         self.due

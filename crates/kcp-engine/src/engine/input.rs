@@ -74,6 +74,7 @@ impl KcpEngine {
         }
         let delivered = outstanding_before - self.in_flight.outstanding();
         if delivered > 0 {
+            self.last_acknowledged = Some(self.clock.now());
             self.capacity
                 .on_delivered(self.clock.now(), delivered as u64);
         }
@@ -109,6 +110,7 @@ impl KcpEngine {
                 Verdict::Acknowledges(echoed) => self.apply(command, &segment, Some(echoed)),
             }
             walk.heard = true;
+            self.session_heard |= command != Command::Wask;
             if command == Command::Ack {
                 walk.add_ack(header.sn, header.ts);
             }

@@ -90,6 +90,25 @@ impl KcpEngine {
         self.last_heard
     }
 
+    /// Whether the peer has shown that it has this session: something other than a WASK was heard. A
+    /// WASK may come from the record of an earlier session (`docs/protocol.md` 12.3).
+    pub const fn is_session_heard(&self) -> bool {
+        self.session_heard
+    }
+
+    /// When the peer last acknowledged a segment that it had not acknowledged before, a FIN included.
+    pub const fn last_acknowledged(&self) -> Option<Instant> {
+        self.last_acknowledged
+    }
+
+    /// Whether the validated peer has told an `una` behind our first sequence number: it has received
+    /// something from us in order, so a datagram of this session has an `una` other than 0 from then on.
+    pub fn is_una_shown(&self) -> bool {
+        let first = self.first_sn;
+        let newest = self.liveness.newest_una();
+        newest.is_some_and(|newest| first.is_before(newest))
+    }
+
     /// When the last segment of new data arrived.
     pub const fn last_new_push(&self) -> Option<Instant> {
         self.last_new_push

@@ -212,6 +212,55 @@ fn only_an_answer_resets() {
     assert_eq!(s.engine.fault(), Some(Fault::Reset));
 }
 
+/// protocol.md 12.4: a RST that answers nothing is asked about, at most once per RTO. The answer may
+/// end the session; no answer means nothing.
+#[test]
+fn an_unanswered_reset_is_asked_about() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.at(15).input(&[ack(0, 10).una(1)]);
+    let unasked = seg(Command::Rst, u32::MAX);
+    s.at(100).input(&[unasked.clone(), unasked.clone()]);
+    s.sends(&["WASK 0 ts=100"]);
+    assert_eq!(s.engine.silent_since(), None, "nothing is owed");
+    let rto = s.engine.rto().as_millis() as u64;
+    s.at(100 + rto - 1).input(core::slice::from_ref(&unasked));
+    s.silent();
+    s.at(100 + rto).input(core::slice::from_ref(&unasked));
+    s.sends(&[&format!("WASK 0 ts={}", 100 + rto)]);
+    assert_eq!(s.engine.stats().reset_questions, 2);
+    assert_eq!(s.engine.fault(), None);
+    s.input(&[unasked.ts(100)]);
+    assert_eq!(s.engine.fault(), Some(Fault::Reset));
+}
+
+/// protocol.md 12.4: before address validation one question in all.
+#[test]
+fn an_unvalidated_peer_is_asked_about_a_reset_once() {
+    let mut s = Script::accepted(&fast());
+    s.input(&[push(0, b"in")]).tick(10).drain();
+    let rst = seg(Command::Rst, u32::MAX);
+    s.at(100).input(core::slice::from_ref(&rst));
+    s.sends(&["WASK 0 ts=100 una=1 wnd=127"]);
+    s.at(900).input(&[rst]).silent();
+}
+
+/// protocol.md 12.4: a WASK may come from the record of an earlier session (12.3), which has nothing to
+/// be asked for.
+#[test]
+fn a_peer_that_only_asked_is_not_asked() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.at(15).input(&[seg(Command::Wask, 0)]);
+    s.tick(20).drain();
+    assert!(!s.engine.is_session_heard());
+    for _ in 0..4 {
+        let at = s.deadline().unwrap();
+        s.tick(at);
+        assert!(s.drain().iter().all(|line| line.starts_with("PUSH")));
+    }
+}
+
 /// protocol.md 12.5: the peer owes an answer from the first transmission, or since it last spoke.
 #[test]
 fn silence_is_measured() {

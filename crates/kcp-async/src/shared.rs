@@ -155,7 +155,6 @@ impl Shared {
         peer: SocketAddr,
         conv: Option<Conv>,
     ) -> Result<Arc<SessionCell>, KcpError> {
-        check_destination(peer)?;
         let peer = self.as_socket_names(peer);
         let now = self.clock.now();
         let mut router = self.router.lock("connect");
@@ -384,19 +383,6 @@ impl MaybeWaker {
             waker.wake();
         }
     }
-}
-
-/// Refuses addresses from which no answer can come: they would end as a connect timeout.
-fn check_destination(peer: SocketAddr) -> io::Result<()> {
-    let ip = peer.ip().to_canonical();
-    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    let text = match peer.port() {
-        0 => "port 0 is not a port to connect to",
-        _ if ip.is_unspecified() => "the unspecified address is not one to connect to",
-        _ if ip.is_multicast() || is_broadcast => "KCP connects to one host, not to many",
-        _ => return Ok(()),
-    };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
 /// The address as an application writes it: mapped IPv4 addresses become IPv4.

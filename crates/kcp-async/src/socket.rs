@@ -9,6 +9,8 @@ pub(crate) use fatal::is_fatal;
 pub(crate) use udp::UdpSocket;
 
 mod fatal;
+#[cfg(unix)]
+mod path_mtu;
 mod udp;
 mod watched;
 

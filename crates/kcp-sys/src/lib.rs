@@ -6,8 +6,13 @@
 #[cfg(unix)]
 pub use unix::{allow_fragmentation, path_mtu, set_small_fragments};
 
+#[cfg(windows)]
+pub use windows::allow_fragmentation;
+
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 /// Smallest mtu of an IPv6 link (RFC 8200): a packet of that size passes every IPv6 path.
 pub const IPV6_MIN_MTU: u32 = 1_280;

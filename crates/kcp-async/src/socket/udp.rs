@@ -1,8 +1,6 @@
 //! The system's UDP: trains by GSO, batches by GRO and recvmmsg, through `quinn-udp`.
 
 use std::io::{self, IoSliceMut};
-#[cfg(unix)]
-use std::net::Ipv6Addr;
 use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -13,6 +11,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 #[cfg(unix)]
 use super::SocketError;
+#[cfg(unix)]
+use super::path_mtu::PathMtus;
 use super::watched::Watched;
 use super::{DatagramSocket, RecvMeta, SocketBuffers, Transmit};
 
@@ -26,6 +26,8 @@ pub(crate) struct UdpSocket {
     segments: usize,
     /// Held to send from an IPv6 socket; alone, while it makes small fragments, which is a setting of the whole socket.
     packets: Option<RwLock<()>>,
+    #[cfg(unix)]
+    path_mtus: PathMtus,
     buffers: SocketBuffers,
     /// Bound to no address in particular, so that answers must name the one they leave from.
     is_wildcard: bool,
@@ -54,7 +56,7 @@ impl UdpSocket {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let addr = socket.local_addr()?;
         // quinn-udp forbids fragmentation, for the path mtu discovery of QUIC.
-        #[cfg(unix)]
+        #[cfg(any(unix, windows))]
         if let Err(_error) = kcp_sys::allow_fragmentation(&socket, addr.is_ipv6()) {
             crate::log::debug!(error = %_error, "datagrams leave unfragmented");
         }
@@ -66,6 +68,8 @@ impl UdpSocket {
             state,
             segments,
             packets: addr.is_ipv6().then(RwLock::default),
+            #[cfg(unix)]
+            path_mtus: PathMtus::new(),
             buffers,
             is_wildcard,
             reports_errors: false,
@@ -151,14 +155,11 @@ impl DatagramSocket for UdpSocket {
         self.send(transmit)
     }
 
-    /// Asks the system by a socket connected to there, which costs no more than the datagram that is to be sent.
     #[cfg(unix)]
     fn fragments_above(&self, destination: SocketAddr) -> Option<usize> {
         self.packets.as_ref()?;
-        let asking = StdSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
-        asking.connect(destination).ok()?;
-        let mtu = kcp_sys::path_mtu(&asking).ok()??;
-        (mtu as usize).checked_sub(IPV6_AND_UDP_HEADERS)
+        let mtu = self.path_mtus.of(destination)?;
+        mtu.checked_sub(IPV6_AND_UDP_HEADERS)
     }
 
     #[cfg(unix)]

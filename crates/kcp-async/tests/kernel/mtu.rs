@@ -17,12 +17,13 @@ const fn seconds(n: u64) -> Duration {
 }
 
 /// Presets, and an mtu that somebody has set, with both flush policies and both modes.
-fn configs() -> [KcpConfig; 4] {
+fn configs() -> [KcpConfig; 5] {
     [
         KcpConfig::new(),
         KcpConfig::new().mtu(1_400),
         KcpConfig::file_transfer(),
         KcpConfig::file_transfer().mtu(1_472),
+        KcpConfig::file_transfer().mtu(9_000),
     ]
 }
 

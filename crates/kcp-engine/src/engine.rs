@@ -4,6 +4,7 @@ mod clock;
 mod close;
 mod flush;
 mod input;
+mod restart;
 mod settings;
 mod stall;
 mod state;
@@ -28,6 +29,7 @@ use crate::pacing::Pacer;
 use crate::probe::Probe;
 use crate::proof::Proof;
 use crate::recv::Receiver;
+use crate::restart::RestartWatch;
 use crate::rtt::{IKCP_RTO_MIN, IKCP_RTO_NDL, RttEstimator};
 use crate::send_queue::SendQueue;
 use crate::seq::{Conv, Sn, WireTs};
@@ -139,6 +141,7 @@ pub struct KcpEngine {
     // Both.
     probe: Probe,
     liveness: Liveness,
+    restart: RestartWatch,
     proof: Proof,
     close: Close,
     head_watch: HeadWatch,
@@ -148,6 +151,7 @@ pub struct KcpEngine {
     /// earlier one (protocol.md 12.3).
     session_heard: bool,
     last_acknowledged: Option<Instant>,
+    last_news: Option<Instant>,
     last_new_push: Option<Instant>,
     /// What the last flush decided to send and nobody has fetched yet, in order.
     outbox: VecDeque<Outgoing>,
@@ -218,6 +222,7 @@ impl KcpEngine {
             acks_held: false,
             probe: Probe::default(),
             liveness: Liveness::default(),
+            restart: RestartWatch::default(),
             proof,
             close: Close::default(),
             head_watch: HeadWatch::default(),
@@ -225,6 +230,7 @@ impl KcpEngine {
             last_heard: None,
             session_heard: false,
             last_acknowledged: None,
+            last_news: None,
             last_new_push: None,
             outbox: VecDeque::new(),
             outbox_is_stale: false,
@@ -365,6 +371,7 @@ impl KcpEngine {
             || self.probe.confirm
             || self.probe.tell
             || self.can_admit()
+            || self.restart.is_open()
             || self.fast.is_ready(&self.in_flight);
         if self.flush_wanted && !self.acks.is_empty() && !more {
             self.flush_wanted = false;

@@ -65,6 +65,7 @@ mod probe;
 mod proof;
 mod ready;
 mod recv;
+mod restart;
 mod rtt;
 mod segment;
 mod send_queue;

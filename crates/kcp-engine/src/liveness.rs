@@ -92,13 +92,15 @@ impl Liveness {
         }
     }
 
-    /// A proven peer tells this `una`. One that is up to date is not a ghost's.
-    pub(crate) fn on_una(&mut self, una: Sn) {
+    /// A proven peer tells this `una`. One that is up to date is not a ghost's; whether it is.
+    pub(crate) fn on_una(&mut self, una: Sn) -> bool {
         let newest = self.ghost.newest_una;
-        if newest.is_none_or(|newest| !una.is_before(newest)) {
+        let is_current = newest.is_none_or(|newest| !una.is_before(newest));
+        if is_current {
             self.ghost.newest_una = Some(una);
             self.ghost.stale_answer_at = None;
         }
+        is_current
     }
 }
 

@@ -55,6 +55,9 @@ pub struct EngineStats {
     pub ignored_invalid_reset: u64,
     /// WASKs sent because of such an RST (`docs/protocol.md` 12.4).
     pub reset_questions: u64,
+    /// Datagrams ignored: the peer knew more than they say, so they are late copies, or of another
+    /// peer that begins under the same address and conversation (`docs/protocol.md` 12.8).
+    pub ignored_beginning: u64,
     /// Transmissions of one segment have reached C's dead-link count (`docs/protocol.md` 7.7).
     pub dead_link: bool,
     /// Smoothed round-trip time; zero before the first sample.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
 
-use kcp_engine::{Conv, Instant};
+use kcp_engine::{Conv, Fault, Instant};
 
 use super::EndpointDriver;
 use crate::error::ConnectionError;
@@ -85,6 +85,7 @@ impl EndpointDriver {
         let is_stock = !session.engine.peer_knows_close();
         let was_embryo = session.embryo.take().is_some();
         let finished_first = session.life.finished_first();
+        let is_replaced = session.engine.fault() == Some(Fault::Ghost);
         drop(session);
         crate::log::debug!(peer = %cell.peer, conv = %cell.conv, ?fate, "session over");
 
@@ -105,6 +106,10 @@ impl EndpointDriver {
         }
         drop(router);
         self.shared.forget_waiting(cell);
+        if is_replaced && fate != Fate::Finished {
+            // protocol.md 12.8: another peer begins there, and its next datagram is to find no record.
+            return;
+        }
         let Some(mut ending) = ending else { return };
         // A socket of its own need not stay open to refuse new sessions, which it never makes; only to
         // repeat the last ACK, if that was ours, or to tell the peer that the session was given up.

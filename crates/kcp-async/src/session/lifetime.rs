@@ -249,7 +249,8 @@ impl Lifetime {
         engine: &KcpEngine,
     ) -> impl Iterator<Item = (Instant, Term)> + use<> {
         let heard = engine.last_heard();
-        let last_sign = heard.unwrap_or(self.created);
+        // protocol.md 12.8: data that arrives again keeps nothing alive.
+        let last_sign = engine.last_news().unwrap_or(self.created);
         let unheard = is_connecting(self.role) && !engine.is_session_heard();
 
         let connect = engine

@@ -10,6 +10,7 @@ mod loopback;
 mod mtu;
 mod net;
 mod reopen;
+mod restart;
 mod scripted;
 mod slow_close;
 mod socket;

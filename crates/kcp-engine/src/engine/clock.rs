@@ -123,6 +123,9 @@ impl KcpEngine {
     /// The earliest reason for a flush; the default, time zero, means at the next tick.
     fn earliest_cause(&mut self) -> Option<Millis> {
         let next_tick = Millis::default();
+        if let Some(ask_at) = self.restart.ask_at() {
+            return Some(Millis::of(ask_at)); // protocol.md 12.8: nothing else leaves
+        }
         let owes = self.probe.ask || self.probe.confirm || self.probe.tell;
         if owes || !self.acks.is_empty() {
             return Some(next_tick);

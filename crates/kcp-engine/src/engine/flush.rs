@@ -42,6 +42,10 @@ impl KcpEngine {
         self.flush_wanted = false;
         self.acks_held = false;
         self.paced = false;
+        if self.restart.is_open() {
+            self.ask_whether_restarted();
+            return;
+        }
         let mut plan = Plan::default();
         self.refill_pacer();
         self.collect_due();
@@ -62,7 +66,7 @@ impl KcpEngine {
         // Before C's first flush the window is 0, and only a flush opens it.
         let blocked = (self.in_flight.span() >= window && self.congestion.window() != 0)
             || self.in_flight.outstanding() >= self.most_outstanding();
-        if blocked || self.remote_window == 0 || self.is_held_back() {
+        if blocked || self.remote_window == 0 || self.is_held_back() || self.restart.is_open() {
             return false;
         }
         let allowance = self.proof.allowance(0);

@@ -20,6 +20,8 @@ const ACK_LIST_SPARE: usize = 128;
 struct Walk {
     /// Some segment passed the checks.
     heard: bool,
+    /// One of these was more than data that had arrived before.
+    news: bool,
     /// The latest ACK by the conserve rule (protocol.md 5.3).
     latest: Option<(Sn, WireTs)>,
 }
@@ -62,6 +64,10 @@ impl KcpEngine {
         self.clock.observe(now);
         self.counters.datagrams_received += 1;
         self.counters.bytes_received += datagram.len() as u64;
+        if self.is_beginning_again(datagram) {
+            self.on_beginning_again(datagram);
+            return Ok(());
+        }
         let una_before = self.in_flight.una();
         let outstanding_before = self.in_flight.outstanding();
         let window_before = self.remote_window;
@@ -71,6 +77,9 @@ impl KcpEngine {
             self.last_heard = Some(self.clock.now());
             self.liveness.on_heard();
             self.press_head();
+        }
+        if walk.news {
+            self.last_news = self.last_heard;
         }
         let delivered = outstanding_before - self.in_flight.outstanding();
         if delivered > 0 {
@@ -104,6 +113,7 @@ impl KcpEngine {
                 self.proof.on_received(datagram.len());
             }
             let command = self.command(&segment)?;
+            let duplicates = self.counters.duplicates;
             match self.verdict(command, &segment) {
                 Verdict::Ignore => continue,
                 Verdict::Believe => self.apply(command, &segment, None),
@@ -111,6 +121,7 @@ impl KcpEngine {
             }
             walk.heard = true;
             self.session_heard |= command != Command::Wask;
+            walk.news |= self.counters.duplicates == duplicates;
             if command == Command::Ack {
                 walk.add_ack(header.sn, header.ts);
             }
@@ -216,7 +227,9 @@ impl KcpEngine {
         while let Some(freed) = self.in_flight.acknowledge_before(una) {
             self.release(freed);
         }
-        self.liveness.on_una(una);
+        if self.liveness.on_una(una) && self.restart.is_open() {
+            self.on_old_peer();
+        }
     }
 
     fn release(&mut self, freed: Freed) {
@@ -256,8 +269,12 @@ impl KcpEngine {
                 self.counters.payload_received += payload.len() as u64;
                 self.last_new_push = Some(self.clock.now());
                 self.probe.on_push();
+                self.restart.on_new_data();
             }
-            Arrival::Duplicate => self.counters.duplicates += 1,
+            Arrival::Duplicate => {
+                self.counters.duplicates += 1;
+                self.on_repetition(header.sn);
+            }
             Arrival::NoRoom => {
                 self.counters.ignored_no_room += 1;
                 return;

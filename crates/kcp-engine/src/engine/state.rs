@@ -109,6 +109,12 @@ impl KcpEngine {
         newest.is_some_and(|newest| first.is_before(newest))
     }
 
+    /// When something arrived last that passed the checks and was not only data that had arrived
+    /// before.
+    pub const fn last_news(&self) -> Option<Instant> {
+        self.last_news
+    }
+
     /// When the last segment of new data arrived.
     pub const fn last_new_push(&self) -> Option<Instant> {
         self.last_new_push

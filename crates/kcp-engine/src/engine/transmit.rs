@@ -12,10 +12,28 @@ use crate::time::Instant;
 /// One thing to send.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Outgoing {
-    Ack { sn: Sn, ts: WireTs },
-    Ask { sn: Sn, ts: WireTs },
-    Tell { sn: Sn, ts: WireTs, echoes: bool },
-    Data { sn: Sn, len: u32, fin: bool },
+    Ack {
+        sn: Sn,
+        ts: WireTs,
+    },
+    Ask {
+        sn: Sn,
+        ts: WireTs,
+    },
+    /// A WASK whose `una` acknowledges nothing.
+    AskRestarted {
+        ts: WireTs,
+    },
+    Tell {
+        sn: Sn,
+        ts: WireTs,
+        echoes: bool,
+    },
+    Data {
+        sn: Sn,
+        len: u32,
+        fin: bool,
+    },
 }
 
 impl Outgoing {
@@ -190,6 +208,17 @@ impl KcpEngine {
                 Outgoing::Ask { sn, ts } => {
                     self.counters.probes_sent += 1;
                     (Command::Wask, sn, ts, template.frg)
+                }
+                Outgoing::AskRestarted { ts } => {
+                    self.counters.probes_sent += 1;
+                    let header = KcpHeader {
+                        cmd: Command::Wask.to_wire(),
+                        ts,
+                        una: self.first_sn,
+                        ..*template
+                    };
+                    out.extend_from_slice(&header.to_bytes());
+                    continue;
                 }
                 Outgoing::Tell { sn, ts, echoes } => {
                     let echo = if echoes { ECHO_MARK } else { 0 };

@@ -8,6 +8,7 @@ mod flush;
 mod hardening;
 mod pair;
 mod receive;
+mod restart;
 mod send;
 mod timing;
 

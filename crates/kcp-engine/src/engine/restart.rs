@@ -1,0 +1,108 @@
+//! Datagrams of a beginning on a session that is past it (`docs/protocol.md` 12.8).
+
+use core::time::Duration;
+
+use super::KcpEngine;
+use super::transmit::Outgoing;
+use crate::error::Fault;
+use crate::segment::{Command, KcpHeader, segments};
+use crate::seq::Sn;
+
+impl KcpEngine {
+    /// Whether a datagram says that its sender has heard nothing from us, while the peer once told
+    /// that it had: a late copy, or another peer. Each datagram has one una, that of its flush. Where
+    /// nothing of the old peer was taken yet, nothing can be mixed up.
+    ///
+    /// Without data such a datagram is looked at only while the question is open.
+    #[inline]
+    pub(super) fn is_beginning_again(&self, datagram: &[u8]) -> bool {
+        if !self.is_una_shown() || self.receiver.next() == self.first_sn || !self.is_strict() {
+            return false;
+        }
+        let Some(header) = KcpHeader::parse(datagram) else {
+            return false;
+        };
+        header.una == self.first_sn
+            && header.conv == self.conv
+            && (self.restart.is_open() || has_push(datagram))
+    }
+
+    /// Takes nothing of it but the answer to our question, and asks.
+    #[cold]
+    pub(super) fn on_beginning_again(&mut self, datagram: &[u8]) {
+        self.counters.ignored_beginning += 1;
+        if self.is_over() {
+            return; // All that is left is to say so; a record of protocol.md 12.3 follows.
+        }
+        let (now, rtt) = (self.clock.now(), self.round_trip());
+        for segment in segments(datagram).map_while(Result::ok) {
+            let header = segment.header;
+            if header.conv != self.conv || header.una != self.first_sn {
+                break;
+            }
+            if header.command() == Some(Command::Wins) {
+                self.on_stale_answer(&header);
+            }
+        }
+        if has_push(datagram) && self.restart.on_beginning(now, rtt) {
+            // What was decided would reach the new peer, which would take its una for its own.
+            self.outbox.clear();
+        }
+        self.flush_wanted |= self.restart.ask_at().is_some_and(|at| at <= now);
+    }
+
+    fn on_stale_answer(&mut self, header: &KcpHeader) {
+        let (now, rtt) = (self.clock.now(), self.round_trip());
+        let rtt_us = self.rtt.smoothed_us().unwrap_or_default();
+        let is_ghost = match header.is_marked() {
+            // A peer of ours echoes. Any other WINS is late, of the time before it heard our data.
+            true => header.is_echo() && self.restart.has_asked(header.ts),
+            false => self.liveness.is_ghost(now, header.una, rtt_us),
+        };
+        if is_ghost {
+            self.fault.get_or_insert(Fault::Ghost);
+        }
+        self.restart.on_stale_answer(now, rtt);
+    }
+
+    /// The peer shows that it is the one that we know.
+    #[cold]
+    pub(super) fn on_old_peer(&mut self) {
+        let (now, rtt) = (self.clock.now(), self.round_trip());
+        self.flush_wanted |= self.restart.on_old_peer(now, rtt);
+    }
+
+    /// A flush while the question is open: nothing leaves but the question. Its una acknowledges
+    /// nothing, or a new peer would take what it has sent for delivered.
+    pub(super) fn ask_whether_restarted(&mut self) {
+        let (now, rto) = (self.clock.now(), self.rto());
+        let ts = self.clock.wire();
+        if self.restart.takes_question(now, ts, rto) {
+            self.liveness.on_asked(now, ts, true);
+            self.outbox.push_back(Outgoing::AskRestarted { ts });
+        }
+    }
+
+    /// Data that has arrived before.
+    pub(super) fn on_repetition(&mut self, sn: Sn) {
+        if sn == self.first_sn && self.proof.is_limited() {
+            let (now, rto) = (self.clock.now(), self.rto());
+            let news = self.last_new_push.unwrap_or_default();
+            if self.restart.on_repeated_first(now, rto, news) {
+                self.fault.get_or_insert(Fault::Ghost);
+            }
+        }
+    }
+
+    fn round_trip(&self) -> Duration {
+        let smoothed = self.rtt.smoothed_us().map(Duration::from_micros);
+        smoothed.unwrap_or_else(|| self.rto())
+    }
+}
+
+/// Whether there is a PUSH in it.
+fn has_push(datagram: &[u8]) -> bool {
+    segments(datagram)
+        .map_while(Result::ok)
+        .any(|segment| segment.header.command() == Some(Command::Push))
+}

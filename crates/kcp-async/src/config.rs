@@ -37,6 +37,7 @@ pub struct EndpointConfig {
     send_buffer: usize,
     recv_buffer: usize,
     send_queue_limit: Option<usize>,
+    receive_memory: usize,
     allow_shared_remote: bool,
     busy_poll: Duration,
     seed: Option<u64>,
@@ -60,6 +61,7 @@ impl EndpointConfig {
             send_buffer: 4 << 20,
             recv_buffer: 4 << 20,
             send_queue_limit: None,
+            receive_memory: 1 << 30,
             allow_shared_remote: false,
             busy_poll: Duration::ZERO,
             seed: None,
@@ -206,6 +208,17 @@ impl EndpointConfig {
         self
     }
 
+    /// Memory for data of all sessions that cannot be delivered yet: segments out of order, and
+    /// messages of which a part is missing. 1 MiB and up, default 1 GiB. Sessions whose peer's address
+    /// is not validated together take at most a sixteenth. What is beyond is dropped, counted, and
+    /// sent again by the peer. What is in use is in
+    /// [`EndpointStats::receive_memory`](crate::EndpointStats::receive_memory).
+    #[must_use]
+    pub const fn receive_memory(mut self, bytes: usize) -> Self {
+        self.receive_memory = bytes;
+        self
+    }
+
     /// Whether an endpoint may have several sessions with the same remote address. Default false.
     ///
     /// Every stock server keeps one session per address and takes a second one for a restart of the
@@ -254,6 +267,10 @@ impl EndpointConfig {
             if value == 0 {
                 return Err(ConfigError::new(field, 0, "1 and up"));
             }
+        }
+        if self.receive_memory < LEAST_RECEIVE_MEMORY {
+            let value = self.receive_memory as u64;
+            return Err(ConfigError::new("receive_memory", value, "1048576 and up"));
         }
         let times = [
             ("dead_peer_timeout", self.dead_peer_timeout),
@@ -352,6 +369,10 @@ impl EndpointConfig {
         (self.send_buffer, self.recv_buffer)
     }
 
+    pub(crate) const fn receive_memory_bytes(&self) -> usize {
+        self.receive_memory
+    }
+
     pub(crate) const fn shares_remote(&self) -> bool {
         self.allow_shared_remote
     }
@@ -401,6 +422,8 @@ const SHORTEST_TIME: Duration = Duration::from_millis(100);
 const LONGEST_TIME: Duration = Duration::from_secs(86_400 * 3_652);
 /// Longer would be a thread that never sleeps.
 const LONGEST_BUSY_POLL: Duration = Duration::from_millis(1);
+/// A session's largest messages, a few times.
+const LEAST_RECEIVE_MEMORY: usize = 1 << 20;
 /// `setsockopt` takes an `int`, and the kernel doubles it.
 const LARGEST_SOCKET_BUFFER: usize = 1 << 30;
 
@@ -416,6 +439,7 @@ mod tests {
             (base().max_sessions(0), "max_sessions"),
             (base().per_source_limit(0), "per_source_limit"),
             (base().send_queue_limit(Some(0)), "send_queue_limit"),
+            (base().receive_memory(1_000), "receive_memory"),
             (base().dead_peer_timeout(short), "dead_peer_timeout"),
             (base().idle_timeout(short), "idle_timeout"),
             (base().unproven_timeout(Duration::ZERO), "unproven_timeout"),

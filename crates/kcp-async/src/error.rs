@@ -78,6 +78,12 @@ pub enum ConnectionError {
 pub enum ProtocolError {
     /// It acknowledged 64 transmissions that never were, before a single true one.
     ForgedAcks,
+    /// It sent more of a message than [`KcpConfig::incomplete_message_limit`] allows, without its end.
+    ///
+    /// [`KcpConfig::incomplete_message_limit`]: crate::KcpConfig::incomplete_message_limit
+    MessageTooLong,
+    /// It never validated its address, and left a message incomplete or a gap open for a minute.
+    Incomplete,
 }
 
 /// A message or a buffer of the wrong size.
@@ -169,6 +175,8 @@ impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ForgedAcks => f.write_str("the peer acknowledged what was never sent"),
+            Self::MessageTooLong => f.write_str("the peer sent a message without an end"),
+            Self::Incomplete => f.write_str("the peer left a message or a gap open for too long"),
         }
     }
 }

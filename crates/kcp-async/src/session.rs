@@ -384,6 +384,8 @@ pub(crate) const fn is_connecting(role: Role) -> bool {
 fn reason_of(fault: Fault) -> ConnectionError {
     match fault {
         Fault::ForgedAcks => ConnectionError::Protocol(ProtocolError::ForgedAcks),
+        Fault::MessageTooLong => ConnectionError::Protocol(ProtocolError::MessageTooLong),
+        Fault::Incomplete => ConnectionError::Protocol(ProtocolError::Incomplete),
         // A ghost is a reset that a stock server cannot spell.
         _ => ConnectionError::Reset,
     }

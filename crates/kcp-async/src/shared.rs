@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
-use kcp_engine::{BufferPool, Conv, EngineOptions, Instant, KcpEngine, Role, Sn, Validation};
+use kcp_engine::{
+    BufferPool, Conv, EngineOptions, Instant, KcpEngine, ReceiveMemory, Role, Sn, Validation,
+};
 
 use crate::clock::Clock;
 use crate::config::{EndpointConfig, Times};
@@ -36,6 +38,8 @@ pub(crate) struct Shared {
     /// For first messages to stock peers whose address is not validated.
     pub(crate) reserve: Arc<Reserve>,
     pub(crate) pool: Arc<BufferPool>,
+    /// For what cannot be delivered yet.
+    memory: Arc<ReceiveMemory>,
     pub(crate) counters: Counters,
     pub(crate) router: Mutex<Router<Arc<SessionCell>>>,
     pub(crate) accepted: Mutex<AcceptQueue>,
@@ -92,6 +96,7 @@ impl Shared {
             queue_limit: config.queue_limit(),
             reserve: Arc::default(),
             pool: default_pool(),
+            memory: Arc::new(ReceiveMemory::with_limit(config.receive_memory_bytes())),
             counters: Counters::default(),
             router: Mutex::new(Router::new()),
             accepted: Mutex::new(AcceptQueue {
@@ -128,7 +133,8 @@ impl Shared {
             first_sn: Sn::ZERO,
             pool: Arc::clone(&self.pool),
         };
-        let engine = KcpEngine::new(conv, self.config.protocol_config(), options)?;
+        let mut engine = KcpEngine::new(conv, self.config.protocol_config(), options)?;
+        engine.set_receive_memory(Arc::clone(&self.memory));
         let session = Session::new(engine, Lifetime::new(role, now), self.queue_limit);
         let origin = match role {
             Role::Connecting => Origin::Connected,
@@ -324,6 +330,8 @@ impl Shared {
         let router = self.router.lock("stats");
         stats.sessions = router.len();
         stats.embryos = router.embryos();
+        stats.receive_memory = self.memory.used();
+        stats.receive_memory_unvalidated = self.memory.used_unvalidated();
         stats.socket_buffers = self.socket.buffers();
         drop(router);
         let time_wait = self.time_wait.lock("stats");

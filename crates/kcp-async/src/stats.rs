@@ -87,6 +87,11 @@ pub struct EndpointStats {
     pub time_wait_reopened: u64,
     /// Conversations forgotten early to make room for others.
     pub time_wait_evicted: u64,
+    /// Bytes held now of what cannot be delivered yet, of the
+    /// [`receive_memory`](crate::EndpointConfig::receive_memory).
+    pub receive_memory: usize,
+    /// Of those, bytes of sessions whose peer's address is not validated.
+    pub receive_memory_unvalidated: usize,
     /// What the system granted for the socket's buffers; `None` for a custom socket without any.
     pub socket_buffers: Option<SocketBuffers>,
 }
@@ -145,6 +150,8 @@ impl Counters {
             socket_buffers: None,
             time_wait: 0,
             time_wait_evicted: 0,
+            receive_memory: 0,
+            receive_memory_unvalidated: 0,
             accepted: self.accepted.get(),
             datagrams_received: self.datagrams_received.get(),
             bytes_received: self.bytes_received.get(),

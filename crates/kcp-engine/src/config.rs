@@ -5,6 +5,13 @@ use core::time::Duration;
 use crate::error::ConfigError;
 use crate::segment::IKCP_OVERHEAD;
 
+/// Most fragments of a message: C refuses 128 (protocol.md 3.3).
+pub(crate) const MAX_FRAGMENTS: usize = 127;
+
+/// Largest segment payload that another implementation is likely to send, for turning the receive
+/// window into a bound in bytes (kcp-go's mtu limit).
+pub(crate) const USUAL_MTU: usize = 1_500;
+
 /// How eagerly retransmission timers fire and back off (C: the `nodelay` argument).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NoDelay {
@@ -64,6 +71,7 @@ pub struct KcpConfig {
     stream_mode: bool,
     flush_policy: FlushPolicy,
     dead_link: u32,
+    incomplete_message: Option<usize>,
 }
 
 impl KcpConfig {
@@ -90,6 +98,7 @@ impl KcpConfig {
             stream_mode: false,
             flush_policy: FlushPolicy::Interval,
             dead_link: IKCP_DEADLINK,
+            incomplete_message: None,
         }
     }
 
@@ -228,6 +237,15 @@ impl KcpConfig {
         self
     }
 
+    /// The most bytes of a message of which a part is still missing. A session whose peer sends more
+    /// ends with an error. `None` (default) is 127 segments of 1,500 bytes, or of our mtu if that is
+    /// larger, which is also the least: any stock peer's largest message. Raise it for peers with a
+    /// larger mtu that send messages that long.
+    pub const fn incomplete_message_limit(mut self, bytes: Option<usize>) -> Self {
+        self.incomplete_message = bytes;
+        self
+    }
+
     /// Checks every range.
     ///
     /// # Errors
@@ -272,7 +290,26 @@ impl KcpConfig {
                 return Err(ConfigError::new(field, value, text));
             }
         }
-        Ok(())
+        match self.incomplete_message {
+            Some(bytes) if bytes < self.largest_usual_message() => Err(ConfigError::new(
+                "incomplete_message_limit",
+                bytes as u64,
+                "127 segments of 1500 bytes, or of the mtu, and up",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The longest message of a peer with a usual mtu, or with ours.
+    fn largest_usual_message(&self) -> usize {
+        MAX_FRAGMENTS * self.mtu.max(USUAL_MTU)
+    }
+
+    /// See [`incomplete_message_limit`](Self::incomplete_message_limit), in bytes.
+    pub fn incomplete_message_bytes(&self) -> usize {
+        let least = self.largest_usual_message();
+        self.incomplete_message
+            .map_or(least, |bytes| bytes.max(least))
     }
 
     /// See [`nodelay`](Self::nodelay).

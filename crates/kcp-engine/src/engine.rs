@@ -19,7 +19,9 @@ use core::fmt;
 
 use crate::buffer::BufferPool;
 use crate::capacity::PathCapacity;
-use crate::config::{FlushPolicy, IKCP_WND_RCV, KcpConfig, NoDelay, Validation};
+use crate::config::{
+    FlushPolicy, IKCP_WND_RCV, KcpConfig, MAX_FRAGMENTS, NoDelay, USUAL_MTU, Validation,
+};
 use crate::congestion::{ClassicWindow, Congestion};
 use crate::error::{ConfigError, Fault, RecvError, SendError};
 use crate::fast_resend::FastResend;
@@ -45,13 +47,6 @@ use transmit::Outgoing;
 pub use close::FinState;
 pub use stall::HeadStall;
 pub use transmit::Transmit;
-
-/// Most fragments of a message: C refuses 128 (protocol.md 3.3).
-const MAX_FRAGMENTS: usize = 127;
-
-/// Largest segment payload that another implementation is likely to send, for turning the receive
-/// window into a bound in bytes (kcp-go's mtu limit).
-const USUAL_MTU: usize = 1_500;
 
 /// Which side made the session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,13 +180,14 @@ impl KcpEngine {
         let strict = validation == Validation::Strict;
         let immediate = config.flushes() == FlushPolicy::Immediate;
         let receive_window = config.receive_window_segments();
-        let receive_limit = receive_limit(config, validation);
+        let (receive_limit, message_limit) = receive_limits(config, validation);
         // protocol.md 8.3: with Immediate the first write leaves at once instead of at tick two.
         let cwnd = ClassicWindow::new(u32::from(immediate), config.mss() as u32);
         let threshold = config.fast_resend_threshold();
         let proof = Proof::new(strict && role == Role::Accepted);
         let mut receiver =
             Receiver::new(first_sn, receive_window, receive_limit, Arc::clone(&pool));
+        receiver.set_limits(receive_limit, message_limit);
         receiver.set_stranger(proof.is_limited());
         Ok(Self {
             conv,
@@ -434,13 +430,15 @@ impl KcpEngine {
     }
 }
 
-/// protocol.md 11.4: bytes that a session holds for its reader.
-fn receive_limit(config: &KcpConfig, validation: Validation) -> usize {
+/// protocol.md 11.4: bytes that a session holds for its reader, and of a message of which a part is
+/// missing.
+fn receive_limits(config: &KcpConfig, validation: Validation) -> (usize, usize) {
     match validation {
-        Validation::Strict => {
-            config.receive_window_segments() as usize * config.mtu_bytes().max(USUAL_MTU)
-        }
-        Validation::AsC => usize::MAX,
+        Validation::Strict => (
+            config.receive_window_segments() as usize * config.mtu_bytes().max(USUAL_MTU),
+            config.incomplete_message_bytes(),
+        ),
+        Validation::AsC => (usize::MAX, usize::MAX),
     }
 }
 

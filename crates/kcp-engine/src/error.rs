@@ -145,4 +145,8 @@ pub enum Fault {
     Ghost,
     /// 64 acknowledgements of transmissions that never were, before one valid one.
     ForgedAcks,
+    /// More of a message than it may have, and a part of it is still missing.
+    MessageTooLong,
+    /// An unvalidated peer left a message incomplete, or a gap open, for too long.
+    Incomplete,
 }

@@ -59,6 +59,7 @@ mod error;
 mod fast_resend;
 mod in_flight;
 mod liveness;
+mod memory;
 mod pacing;
 mod payload;
 mod probe;
@@ -82,6 +83,7 @@ pub use config::{
 pub use congestion::{IKCP_THRESH_INIT, IKCP_THRESH_MIN};
 pub use engine::{EngineOptions, FinState, HeadStall, KcpEngine, Role, Transmit};
 pub use error::{ConfigError, Fault, InputError, RecvError, SendError};
+pub use memory::ReceiveMemory;
 pub use probe::{IKCP_PROBE_INIT, IKCP_PROBE_LIMIT};
 pub use rtt::{IKCP_RTO_DEF, IKCP_RTO_MAX, IKCP_RTO_MIN, IKCP_RTO_NDL};
 pub use segment::{CLOSE_MARK, Command, IKCP_OVERHEAD, KcpHeader, KcpSegment, Segments, segments};

@@ -28,6 +28,8 @@ pub(crate) struct ReadyQueue {
     read: usize,
     segments: VecDeque<Boundary>,
     unread: usize,
+    /// Memory of the blocks.
+    block_bytes: usize,
     pool: Arc<BufferPool>,
 }
 
@@ -38,6 +40,7 @@ impl ReadyQueue {
             read: 0,
             segments: VecDeque::new(),
             unread: 0,
+            block_bytes: 0,
             pool,
         }
     }
@@ -53,6 +56,27 @@ impl ReadyQueue {
 
     pub(crate) const fn unread(&self) -> usize {
         self.unread
+    }
+
+    /// Memory of a message in front of which a part is missing.
+    pub(crate) fn blocked_bytes(&self) -> usize {
+        match self.segments.front() {
+            Some(head) if self.segments.len() <= usize::from(head.frg) => self.block_bytes,
+            _ => 0,
+        }
+    }
+
+    /// Memory of all blocks.
+    pub(crate) const fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
+    /// Bytes of a message in front of which a part is missing.
+    pub(crate) fn incomplete_bytes(&self) -> usize {
+        match self.segments.front() {
+            Some(head) if self.segments.len() <= usize::from(head.frg) => self.unread,
+            _ => 0,
+        }
     }
 
     pub(crate) fn front(&self) -> Option<Boundary> {
@@ -88,6 +112,7 @@ impl ReadyQueue {
             let size = waits.min(POOL_CLASS_BYTES[3]).max(len);
             self.pool.take(size)
         };
+        self.block_bytes += block.capacity();
         self.blocks.push_back(block);
         let last = self.blocks.len() - 1;
         &mut self.blocks[last]
@@ -170,6 +195,7 @@ impl ReadyQueue {
         {
             if let Some(block) = self.blocks.pop_front() {
                 self.read -= block.len();
+                self.block_bytes -= block.capacity();
                 self.pool.give(block);
             }
         }

@@ -1,15 +1,22 @@
 //! The receiving half: reordering, fragments, and the window that is advertised
 //! (`docs/protocol.md` 4).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::buffer::{BufferPool, POOL_CLASS_BYTES};
 use crate::config::IKCP_WND_RCV;
 use crate::error::RecvError;
+use crate::memory::{MemoryLease, ReceiveMemory};
 use crate::payload::{PayloadRef, PayloadStore};
 use crate::ready::ReadyQueue;
 use crate::seq::Sn;
+
+pub(crate) use undelivered::Stale;
+use undelivered::StaleWatch;
+
+mod undelivered;
 
 /// One segment that arrived out of order.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +37,8 @@ pub(crate) enum Arrival {
     Duplicate,
     /// More bytes than this session may hold; the peer will send it again.
     NoRoom,
+    /// More than all sessions together may hold of what cannot be delivered; the same.
+    NoMemory,
 }
 
 /// Segments that arrived out of order, and those ready for the application.
@@ -51,8 +60,18 @@ pub(crate) struct Receiver {
     /// Most bytes held before segments out of order are refused; in order, twice that, which is also
     /// the most memory that blocks of segments out of order take, but for the last two.
     limit_bytes: usize,
+    /// Most bytes of a message of which a part is missing.
+    message_limit: usize,
     /// The peer has not proven itself: it gets no more memory than twice what it sends.
     is_stranger: bool,
+    /// What is held that cannot be delivered, on the account that the sessions share.
+    lease: MemoryLease,
+    /// Segments taken so far, saturating.
+    taken: u32,
+    /// The last sn that was put into `reorder`.
+    furthest: Sn,
+    /// Apart, because only sessions of unvalidated peers need it.
+    stale: Box<StaleWatch>,
     /// The peer's FIN has been reached.
     finished: bool,
 }
@@ -70,7 +89,12 @@ impl Receiver {
             ready: ReadyQueue::new(Arc::clone(&pool)),
             kept: PayloadStore::new(pool),
             limit_bytes,
+            message_limit: usize::MAX,
             is_stranger: false,
+            lease: MemoryLease::default(),
+            taken: 0,
+            furthest: first,
+            stale: Box::default(),
             finished: false,
         }
     }
@@ -89,13 +113,27 @@ impl Receiver {
     }
 
     /// Whether the peer is yet to prove itself; see the field.
-    pub(crate) const fn set_stranger(&mut self, is_stranger: bool) {
+    pub(crate) fn set_stranger(&mut self, is_stranger: bool) {
         self.is_stranger = is_stranger;
+        self.lease.set_validated(!is_stranger);
     }
 
-    /// Changes what may be held; see the field.
-    pub(crate) const fn set_limit(&mut self, bytes: usize) {
+    /// From now on what cannot be delivered is on this account.
+    pub(crate) fn set_memory(&mut self, memory: Arc<ReceiveMemory>) {
+        self.lease = MemoryLease::new(memory);
+        self.lease.set_validated(!self.is_stranger);
+        self.settle_memory();
+    }
+
+    /// Changes what may be held, and of a message of which a part is missing; see the fields.
+    pub(crate) const fn set_limits(&mut self, bytes: usize, message: usize) {
         self.limit_bytes = bytes;
+        self.message_limit = message;
+    }
+
+    /// Whether the message in front is longer than it may be, and a part of it is still missing.
+    pub(crate) fn is_message_too_long(&self) -> bool {
+        self.ready.incomplete_bytes() > self.message_limit
     }
 
     /// Segments out of order (C: `nrcv_buf`).
@@ -152,12 +190,26 @@ impl Receiver {
             return Arrival::NoRoom;
         }
         if ahead == 0 && !self.is_full() {
+            if !fin && !self.admits_fragment(frg, payload.len()) {
+                return Arrival::NoMemory;
+            }
             self.next = self.next.next();
             match fin {
                 true => self.finish(),
                 false => self.ready.push(payload, frg, self.is_stranger),
             }
         } else {
+            if self.is_too_far_ahead(ahead) {
+                return Arrival::NoRoom;
+            }
+            if !self.admits_ahead(ahead, payload.len()) {
+                return Arrival::NoMemory;
+            }
+            self.furthest = if self.reordered == 0 || self.furthest.is_before(sn) {
+                sn
+            } else {
+                self.furthest
+            };
             self.make_room(ahead + 1);
             let index = self.index(sn);
             self.reorder[index] = Some(Arrived {
@@ -169,7 +221,9 @@ impl Receiver {
             });
             self.reordered += 1;
         }
+        self.taken = self.taken.saturating_add(1);
         self.deliver_reordered();
+        self.settle_memory();
         Arrival::New
     }
 
@@ -226,6 +280,7 @@ impl Receiver {
         let size = self.message_size(buffer.len())?;
         self.ready.take_message(&mut buffer[..size]);
         self.deliver_reordered();
+        self.settle_memory();
         Ok(size)
     }
 
@@ -236,6 +291,7 @@ impl Receiver {
             at += self.ready.take_bytes(&mut buffer[at..]);
             self.deliver_reordered();
         }
+        self.settle_memory();
         if at > 0 || buffer.is_empty() {
             return Ok(at);
         }
@@ -275,6 +331,10 @@ impl Receiver {
     /// What lies behind a FIN belongs to nobody.
     fn finish(&mut self) {
         self.finished = true;
+        self.drop_reordered();
+    }
+
+    fn drop_reordered(&mut self) {
         self.reorder = Vec::new();
         self.reordered = 0;
         self.kept.clear();
@@ -332,7 +392,8 @@ mod tests {
 
     fn receiver() -> (Receiver, Arc<BufferPool>) {
         let pool = Arc::new(BufferPool::new());
-        let receiver = Receiver::new(Sn::ZERO, 65_535, LIMIT, Arc::clone(&pool));
+        let mut receiver = Receiver::new(Sn::ZERO, 65_535, LIMIT, Arc::clone(&pool));
+        receiver.set_limits(LIMIT, usize::MAX);
         (receiver, pool)
     }
 

@@ -16,17 +16,17 @@ pub(crate) struct RestartWatch {
     /// When the question is sent, again or for the first time.
     ask_at: Instant,
     /// When it was sent last.
-    asked_at: Option<Instant>,
+    asked_at: Instant,
     /// How often, since it was opened.
     asks: u32,
     /// The time stamps of the last of these.
-    asked: [Option<WireTs>; 4],
+    asked: [WireTs; 4],
     /// A question that the old peer answers was for nothing: the next one waits until then.
     quiet_until: Instant,
     /// How long that will be the next time.
     quiet_for: Duration,
-    /// When sn 0 was repeated last, by a peer that has acknowledged nothing.
-    repeated_at: Option<Instant>,
+    /// When sn 0 was repeated last, by a peer that has acknowledged nothing; zero is never.
+    repeated_at: Instant,
 }
 
 impl RestartWatch {
@@ -52,7 +52,6 @@ impl RestartWatch {
         self.ask_soon(now, rtt, opens);
         if opens {
             self.asks = 0;
-            self.asked = [None; 4];
         }
         self.open = true;
         opens
@@ -67,7 +66,7 @@ impl RestartWatch {
 
     /// At most one question per round trip.
     fn ask_soon(&mut self, now: Instant, rtt: Duration, opens: bool) {
-        let earliest = self.asked_at.map_or(now, |asked| now.max(asked + rtt));
+        let earliest = now.max(self.asked_at + rtt);
         self.ask_at = if opens {
             earliest
         } else {
@@ -80,18 +79,19 @@ impl RestartWatch {
         if !self.open || now < self.ask_at {
             return false;
         }
-        self.asked_at = Some(now);
+        self.asked_at = now;
         self.ask_at = now + rto * (1 << self.asks.min(MOST_DOUBLINGS));
         self.asks += 1;
         self.asked.rotate_right(1);
-        self.asked[0] = Some(ts);
+        self.asked[0] = ts;
         true
     }
 
     /// Whether a WINS with this time stamp answers the question that is open. Not any WASK: what
     /// answers one of before the peer's first una may be late.
     pub(crate) fn has_asked(&self, ts: WireTs) -> bool {
-        self.open && self.asked.contains(&Some(ts))
+        let known = self.asked.len().min(self.asks as usize);
+        self.open && self.asked[..known].contains(&ts)
     }
 
     /// The old peer spoke. Whether that closes the question.
@@ -109,16 +109,17 @@ impl RestartWatch {
     /// the last one are of a peer that begins over and over. One that misses ACKs backs off, so that
     /// its retransmissions lie further apart the longer it has waited.
     pub(crate) fn on_repeated_first(&mut self, now: Instant, rto: Duration, news: Instant) -> bool {
-        let Some(last) = self.repeated_at.replace(now) else {
+        let last = core::mem::replace(&mut self.repeated_at, now);
+        if last == Instant::ZERO {
             return false;
-        };
+        }
         let apart = now.saturating_since(last);
         apart >= rto.max(REPEATED_APART) && apart * 4 <= last.saturating_since(news)
     }
 
     /// Something new arrived from it.
     pub(crate) const fn on_new_data(&mut self) {
-        self.repeated_at = None;
+        self.repeated_at = Instant::ZERO;
     }
 }
 

@@ -51,6 +51,12 @@ pub struct EngineStats {
     pub ignored_ack_list_full: u64,
     /// Ignored: more bytes than the receive window stands for.
     pub ignored_no_room: u64,
+    /// Ignored: more than the sessions together may hold of what cannot be delivered yet
+    /// ([`ReceiveMemory`](crate::ReceiveMemory)).
+    pub ignored_no_memory: u64,
+    /// Segments behind a gap that were let go because it stayed for too long, on an unvalidated
+    /// session (`docs/protocol.md` 11.4).
+    pub dropped_stale: u64,
     /// Ignored: RST that answers nothing we asked.
     pub ignored_invalid_reset: u64,
     /// WASKs sent because of such an RST (`docs/protocol.md` 12.4).

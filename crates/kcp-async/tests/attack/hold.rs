@@ -29,6 +29,8 @@ fn pushes(conv: u32, sns: impl Iterator<Item = u32>, payload: &[u8]) -> Vec<Vec<
 async fn gaps_hold_no_more_than_the_window() {
     let net = Net::clean();
     let config: EndpointConfig = KcpConfig::turbo_mode().receive_window(65_535).into();
+    // The bound of the session, not that of all sessions.
+    let config = config.receive_memory(4 << 30);
     let server = net.endpoint(SERVER, config);
     let raw = net.raw(CLIENT);
     raw.send(addr(SERVER), &opener(1));
@@ -56,11 +58,49 @@ async fn gaps_hold_no_more_than_the_window() {
     assert_eq!(server.stats().sessions, 0);
     figure(
         "gap-filling, receive window 65,535: bytes held for one conv, and for how long",
-        format!(
-            "{} of {sent} sent, 10 min after the last one",
-            stats.unread_bytes
-        ),
+        format!("{} of {sent} sent, for a minute", stats.unread_bytes),
         "90 MB (C), for good",
+    );
+}
+
+/// protocol.md 11.4: a gap at 500 peers that never validate their address: a share of the endpoint's
+/// account for all of them, for a minute; and an upload of a stock client in order goes on beside it.
+#[tokio::test(start_paused = true)]
+async fn gaps_of_many_peers_share_an_account() {
+    let net = Net::clean();
+    let config = KcpConfig::turbo_mode().receive_window(1_024);
+    let (server, wire) = Wire::server(&net, config.into());
+    sink(&server);
+    wire.flood((0..500).map(|n| (scattered(n), opener(n + 1))))
+        .await;
+    // All but one of the window, 1.4 MB each.
+    for sn in 2..1_024 {
+        let payload = [0; 1_376];
+        let forged = (0..500).map(|n| {
+            let datagram = segment(n + 1, Command::Push, sn, 0, &payload);
+            (scattered(n), datagram)
+        });
+        wire.flood(forged).await;
+    }
+    let stats = server.stats();
+    assert_eq!(stats.sessions, 500);
+    let held = stats.receive_memory_unvalidated;
+    let share = (1 << 30) / 16;
+    // Blocks are larger than what was asked for: 8 KiB at most, each.
+    assert!((share / 2..share + 500 * 8_192).contains(&held), "{held}");
+    let mut client = StockPeer::new(net.raw(CLIENT), addr(SERVER), 7);
+    for _ in 0..100 {
+        client.engine.send(&[1; 1_000]).unwrap();
+    }
+    let done = |peer: &mut kcp_engine::KcpEngine| peer.wait_snd() == 0;
+    assert!(client.live(secs(5), done).await);
+    sleep(secs(61)).await;
+    assert!(server.stats().receive_memory <= 500 * 1_024);
+    assert_eq!(server.stats().sessions, 501);
+    figure(
+        "a gap at 500 peers that never validate their address: bytes held",
+        format!("{held}, 0 after a minute"),
+        "1.4 MB each (C), for good",
     );
 }
 

@@ -1,6 +1,8 @@
 //! Ticks and the next deadline (`docs/protocol.md` 9).
 
 use super::KcpEngine;
+use crate::error::Fault;
+use crate::recv::Stale;
 use crate::seq::WireTs;
 use crate::time::{Instant, Millis};
 
@@ -90,6 +92,9 @@ impl KcpEngine {
     /// [`poll_timeout`](Self::poll_timeout); earlier calls do nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.clock.observe(now);
+        if self.proof.is_limited() {
+            self.expire_undelivered();
+        }
         let tick = self.clock.tick(self.interval_ms());
         if tick || self.is_released() {
             self.flush_or_defer();
@@ -120,6 +125,27 @@ impl KcpEngine {
         }
     }
 
+    /// protocol.md 11.4
+    fn expire_undelivered(&mut self) {
+        match self.receiver.expire(self.clock.now()) {
+            Stale::None => {}
+            Stale::Gap(segments) => self.counters.dropped_stale += segments as u64,
+            Stale::Stream => {
+                self.fault.get_or_insert(Fault::Incomplete);
+            }
+        }
+    }
+
+    /// When data of an unvalidated peer that cannot be delivered is let go.
+    fn stale_at(&self) -> Option<Millis> {
+        if !self.proof.is_limited() {
+            return None;
+        }
+        let at = self.receiver.stale_at()?;
+        // Rounded up: the tick before would find nothing.
+        Some(Millis::of(at).plus(1))
+    }
+
     /// The earliest reason for a flush; the default, time zero, means at the next tick.
     fn earliest_cause(&mut self) -> Option<Millis> {
         let next_tick = Millis::default();
@@ -137,7 +163,7 @@ impl KcpEngine {
         // peer that is gone.
         let probe = (self.remote_window == 0 && !self.is_over()).then_some(self.probe.at);
         let resend = self.timers.earliest(&self.in_flight);
-        [probe, resend, self.probe.next_tell()]
+        [probe, resend, self.probe.next_tell(), self.stale_at()]
             .into_iter()
             .flatten()
             .min()

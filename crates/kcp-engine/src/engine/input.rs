@@ -185,7 +185,7 @@ impl KcpEngine {
     }
 
     /// protocol.md 11.1: the peer sees what we send.
-    const fn on_proof(&mut self) {
+    fn on_proof(&mut self) {
         self.proof.on_valid_answer();
         self.receiver.set_stranger(false);
     }
@@ -279,6 +279,16 @@ impl KcpEngine {
                 self.counters.ignored_no_room += 1;
                 return;
             }
+            Arrival::NoMemory => {
+                self.counters.ignored_no_memory += 1;
+                return;
+            }
+        }
+        if self.receiver.is_message_too_long() {
+            self.fault.get_or_insert(Fault::MessageTooLong);
+        }
+        if self.proof.is_limited() {
+            self.receiver.watch(self.clock.now());
         }
         if fin {
             self.on_mark(); // protocol.md 12.1: an acceptable FIN shows it too

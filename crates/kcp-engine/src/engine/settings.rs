@@ -1,9 +1,11 @@
 //! Settings that may change while a session lives (`docs/protocol.md` 10).
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
-use super::{KcpEngine, receive_limit};
+use super::{KcpEngine, receive_limits};
 use crate::error::ConfigError;
+use crate::memory::ReceiveMemory;
 
 impl KcpEngine {
     /// Changes the mtu, in bytes. Queued segments keep their size: after lowering it, some
@@ -37,14 +39,20 @@ impl KcpEngine {
         self.reconfigure(|config| config.interval(interval))
     }
 
+    /// From now on what is held that cannot be delivered yet is on this account, which several
+    /// sessions may share. Without one there is no bound but the session's own.
+    pub fn set_receive_memory(&mut self, memory: Arc<ReceiveMemory>) {
+        self.receiver.set_memory(memory);
+    }
+
     fn reconfigure(
         &mut self,
         change: impl FnOnce(crate::KcpConfig) -> crate::KcpConfig,
     ) -> Result<(), ConfigError> {
         let config = change(self.config.clone());
         config.validate()?;
-        self.receiver
-            .set_limit(receive_limit(&config, self.validation));
+        let (bytes, message) = receive_limits(&config, self.validation);
+        self.receiver.set_limits(bytes, message);
         self.pacer.set_mtu(config.mtu_bytes());
         self.config = config;
         Ok(())

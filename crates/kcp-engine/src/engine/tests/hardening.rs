@@ -410,12 +410,61 @@ fn held_bytes_are_bounded() {
 /// protocol.md 4.1 and 11.4: the peer's mtu is its own business: its largest message arrives.
 #[test]
 fn a_message_of_large_segments_arrives() {
-    let mut s = Script::strict(&fast());
+    let config = fast().incomplete_message_limit(Some(127 * 60_000));
+    let mut s = Script::strict(&config);
     let huge = alloc::vec![7; 60_000];
     for sn in 0..127 {
         s.input(&[push(sn, &huge).frg(126 - sn as u8)]);
     }
     assert_eq!(s.engine.peek_size(), Some(127 * 60_000));
+    assert_eq!(s.engine.fault(), None);
+}
+
+/// protocol.md 11.4: a message without an end is bounded; the largest of a usual peer gets in.
+#[test]
+fn a_message_without_an_end_ends_the_session() {
+    for (len, limit) in [(1_376, 127), (65_000, 3)] {
+        let mut s = Script::strict(&fast().window_size(128, 256));
+        let taken = (0..255).find(|&sn| {
+            s.input(&[push(sn, &alloc::vec![7; len]).frg(255)]);
+            s.engine.fault().is_some()
+        });
+        let taken = taken.unwrap() + 1;
+        assert_eq!(s.engine.fault(), Some(Fault::MessageTooLong));
+        assert!(s.engine.stats().unread_bytes <= 127 * 1_500 + len);
+        assert!((limit..=limit + 12).contains(&taken), "{taken} of {len}");
+    }
+    // What a reader can take is no such message.
+    let mut s = Script::strict(&fast().window_size(128, 1_024));
+    for sn in 0..500 {
+        s.input(&[push(sn, &[7; 1_376])]);
+    }
+    assert_eq!(s.engine.fault(), None);
+}
+
+/// protocol.md 11.4: a gap of an unvalidated peer is let go after a minute, the session is not; a peer
+/// that has proven its address keeps it.
+#[test]
+fn a_gap_is_kept_for_a_minute() {
+    for proven in [false, true] {
+        let mut s = Script::accepted(&fast());
+        s.input(&[push(0, b"x")]);
+        if proven {
+            s.send(b"y").tick(10).drain();
+            s.at(20).input(&[ack(0, 10)]);
+        }
+        s.at(1_000).input(&[push(2, b"z")]).tick(1_010).drain();
+        s.tick(60_900).drain();
+        assert_eq!(s.engine.stats().unread_bytes, 2);
+        s.tick(61_020).drain();
+        let stats = s.engine.stats();
+        let left = if proven { (2, 0) } else { (1, 1) };
+        assert_eq!((stats.unread_bytes, stats.dropped_stale), left);
+        assert_eq!(s.engine.fault(), None);
+        s.input(&[push(1, b"y"), push(2, b"z")]);
+        assert_eq!(s.recv().as_deref(), Ok(b"x".as_slice()));
+        assert_eq!(s.engine.stats().unread_bytes, 2);
+    }
 }
 
 /// protocol.md 11.5: a window enlarged while it was closed is told to the peer.

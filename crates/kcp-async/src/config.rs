@@ -170,7 +170,7 @@ impl EndpointConfig {
 
     /// How long the first data of a connecting session may stay unanswered before both halves fail
     /// with [`TimeoutError::Connect`](crate::TimeoutError::Connect), or with
-    /// [`Refused`](crate::ConnectionError::Refused) if the peer's host said so. It runs from the
+    /// [`Refused`](crate::ConnectionError::Refused) if the peer's host said so, then after 1.5 s. It runs from the
     /// first data, not from `connect`. 100 ms and up, `None` leaves it to
     /// [`dead_peer_timeout`](Self::dead_peer_timeout), default 10 s.
     #[must_use]

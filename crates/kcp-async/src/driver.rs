@@ -30,6 +30,7 @@ mod backoff;
 mod busy_poll;
 mod open;
 mod receive;
+mod reports;
 mod serve;
 
 /// Starts the driver of an endpoint on the current runtime.
@@ -66,6 +67,8 @@ struct EndpointDriver {
     receive_backoff: Backoff,
     /// Calls in a row that said that there is room to send and were wrong, or failed.
     send_backoff: Backoff,
+    /// No connecting session has heard its peer, so error reports of the socket matter.
+    wants_reports: bool,
     busy_poll: BusyPoll,
     wake: WakeList,
     timer: Pin<Box<Sleep>>,
@@ -90,6 +93,7 @@ impl EndpointDriver {
             receive_buffers: receive::FEWEST_BUFFERS,
             receive_backoff: Backoff::default(),
             send_backoff: Backoff::default(),
+            wants_reports: true,
             busy_poll,
             wake: WakeList::new(),
             timer,
@@ -106,7 +110,7 @@ impl EndpointDriver {
         more |= self.serve_dirty(cx, now);
         more |= self.send_blocked(cx, now)?;
         self.wake.wake();
-        self.hear_socket_errors();
+        more |= self.hear_socket_errors(now);
         more |= self.rearm_timer(cx);
         // Sending what was blocked may have reached a session's bound again.
         Ok(more || !self.unfinished.is_empty())

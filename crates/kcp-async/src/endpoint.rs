@@ -86,7 +86,8 @@ impl KcpEndpoint {
     }
 
     /// Opens a session from this endpoint's port, with a random conversation id. Nothing is sent;
-    /// see [`KcpStream::connect`].
+    /// see [`KcpStream::connect`]. That nothing listens at the peer's port shows by the connect timeout
+    /// only: the system does not report refusals on a shared socket, where anyone could forge them.
     ///
     /// # Errors
     /// As [`KcpStream::connect`]; and if there is a session with this remote address already,
@@ -208,7 +209,6 @@ pub(crate) async fn connect_alone(
         Ok((UdpSocket::bind(local, buffers)?, peer))
     })
     .await?;
-    let mut socket = socket;
     socket.report_errors();
     socket.writable().await?;
     let shared = Arc::new(Shared::new(Arc::new(socket), config, false)?);

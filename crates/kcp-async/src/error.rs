@@ -34,8 +34,8 @@ pub enum KcpError {
 pub enum ConnectionError {
     /// The peer has no such session: it restarted, or gave the session up.
     Reset,
-    /// The peer's host said that nothing listens there (ICMP), and nothing answered within the
-    /// connect timeout.
+    /// The peer's host said that nothing listens there (ICMP), and nothing answered within 1.5 s
+    /// after that, or within the connect timeout if it is shorter.
     Refused,
     /// Nothing answered the first data within the connect timeout.
     ConnectTimeout,

@@ -143,6 +143,13 @@ impl Session {
         }
     }
 
+    /// The peer's host said that nothing listens there. `true` if that changes a deadline: what
+    /// arrives before we have sent anything, or after the peer has been heard, is of no use.
+    pub(crate) fn note_refusal(&mut self, now: Instant) -> bool {
+        let waits = self.engine.last_heard().is_none() && self.engine.silent_since().is_some();
+        waits && self.life.note_refusal(now)
+    }
+
     /// The clock reached a deadline.
     pub(crate) fn expire(&mut self, now: Instant) {
         if self.end.is_none() {

@@ -8,6 +8,8 @@ use std::{cmp, fmt};
 pub(crate) use fatal::is_fatal;
 pub(crate) use udp::UdpSocket;
 
+#[cfg(unix)]
+mod error_queue;
 mod fatal;
 #[cfg(unix)]
 mod path_mtu;
@@ -92,13 +94,21 @@ pub trait DatagramSocket: fmt::Debug + Send + Sync + 'static {
         1
     }
 
-    /// An error that the network reported for an earlier datagram (ICMP), oldest first.
+    /// An error that the network reported for an earlier datagram (ICMP), oldest first. At most 64
+    /// are taken in a turn of the driver, beside data. The task of the last `poll_recv` is to be
+    /// woken when there is one.
     ///
-    /// It never ends a session. A connect timeout that follows a refusal is reported as
-    /// [`Refused`](crate::ConnectionError::Refused).
+    /// Anyone can forge a report. A refusal ends a connecting session that has never heard its peer,
+    /// with [`Refused`](crate::ConnectionError::Refused), 1.5 s after the first one. Nothing else
+    /// comes of it.
     fn take_error(&self) -> Option<SocketError> {
         None
     }
+
+    /// Called once, when a connecting session has heard its peer for the first time: from then on
+    /// reports change nothing for it, and a socket that has one peer is to stop collecting them.
+    /// Does nothing by default.
+    fn stop_error_reports(&self) {}
 
     /// How much the system buffers, if there is such a thing here.
     fn buffers(&self) -> Option<SocketBuffers> {

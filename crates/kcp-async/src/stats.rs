@@ -62,6 +62,8 @@ pub struct EndpointStats {
     pub datagrams_fragmented: u64,
     /// Errors from receiving.
     pub receive_errors: u64,
+    /// Reports of the network about datagrams sent (ICMP) that were taken from the socket.
+    pub error_reports: u64,
     /// Dropped: from a source that cannot be answered (port 0, or an unspecified, multicast or
     /// broadcast address).
     pub dropped_source: u64,
@@ -127,6 +129,7 @@ pub(crate) struct Counters {
     pub(crate) trains_refused: Counter,
     pub(crate) datagrams_fragmented: Counter,
     pub(crate) receive_errors: Counter,
+    pub(crate) error_reports: Counter,
     pub(crate) dropped_source: Counter,
     pub(crate) dropped_short: Counter,
     pub(crate) dropped_unknown: Counter,
@@ -166,6 +169,7 @@ impl Counters {
             trains_refused: self.trains_refused.get(),
             datagrams_fragmented: self.datagrams_fragmented.get(),
             receive_errors: self.receive_errors.get(),
+            error_reports: self.error_reports.get(),
             dropped_source: self.dropped_source.get(),
             dropped_short: self.dropped_short.get(),
             dropped_unknown: self.dropped_unknown.get(),

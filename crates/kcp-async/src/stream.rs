@@ -67,8 +67,9 @@ impl KcpStream {
     ///
     /// Nothing is sent: KCP has no handshake. The peer learns of the session with the first data,
     /// so the connecting side speaks first; whether anybody is there shows then, by an answer or
-    /// by [`connect_timeout`](EndpointConfig::connect_timeout). Of several addresses the first for
-    /// which a socket can be made is taken.
+    /// by [`connect_timeout`](EndpointConfig::connect_timeout), or 1.5 s after the peer's host said
+    /// that nothing listens there ([`Refused`](ConnectionError::Refused); Linux and Android report
+    /// it). Of several addresses the first for which a socket can be made is taken.
     ///
     /// # Errors
     /// A setting out of range, a name that cannot be resolved, or no socket.

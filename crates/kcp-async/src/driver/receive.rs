@@ -66,6 +66,9 @@ impl EndpointDriver {
             let mut touched = mem::take(&mut self.touched);
             for cell in touched.drain(..) {
                 let mut session = cell.state.lock("touched");
+                if self.wants_reports {
+                    self.note_heard(&cell, &session);
+                }
                 // Whoever is woken to read may be about to answer: one datagram instead of two.
                 if session.wakes_a_reader() {
                     session.engine.hold_acks();

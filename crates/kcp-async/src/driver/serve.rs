@@ -220,32 +220,9 @@ impl EndpointDriver {
         }
         progress
     }
-
-    /// What ICMP said. A refusal is remembered by the sessions that it may concern, in case nothing
-    /// else is ever heard; it ends nothing.
-    pub(super) fn hear_socket_errors(&self) {
-        for _ in 0..SOCKET_ERRORS_PER_TURN {
-            let Some(error) = self.shared.socket.take_error() else {
-                return;
-            };
-            crate::log::debug!(?error, "the network reports");
-            if error.kind != std::io::ErrorKind::ConnectionRefused {
-                continue;
-            }
-            let router = self.shared.router.lock("refused");
-            for cell in router.all().filter(|cell| cell.origin == Origin::Connected) {
-                let from = error.from.map(|ip| ip.to_canonical());
-                if from.is_none_or(|ip| ip == cell.peer.ip().to_canonical()) {
-                    cell.state.lock("refused").life.note_refusal();
-                }
-            }
-        }
-    }
 }
 
 /// Trains of one session before the others have their turn: about 512 KiB.
 const TRAINS_PER_SERVICE: usize = 8;
 /// How often a socket may claim to be ready and be full before the driver takes a break.
 const READINESS_TRIES: usize = 4;
-/// Reports beyond it are for the next turn.
-const SOCKET_ERRORS_PER_TURN: usize = 16;

@@ -22,8 +22,8 @@ pub(crate) struct Lifetime {
     /// Since when a writer has waited for the validation of the peer's address.
     writer_since: Option<Instant>,
     last_question: Option<Instant>,
-    /// The peer's host said that nothing listens there, and nothing was heard since.
-    refused: bool,
+    /// When the peer's host first said that nothing listens there. Nothing was heard since.
+    refused: Option<Instant>,
     closing: Option<Closing>,
     /// Since when a task waits for the end of the shutdown.
     awaited: Option<Instant>,
@@ -66,7 +66,7 @@ impl Lifetime {
             data_since: None,
             writer_since: None,
             last_question: None,
-            refused: false,
+            refused: None,
             closing: None,
             awaited: None,
             detached: None,
@@ -151,16 +151,18 @@ impl Lifetime {
         self.shutdown() == Shutdown::Done
     }
 
-    /// The peer's host refused a datagram. Only a hint: anyone can forge it.
-    pub(crate) const fn note_refusal(&mut self) {
-        self.refused = true;
+    /// The peer's host refused a datagram. Anyone can forge that. `true` if it is the first one.
+    pub(super) fn note_refusal(&mut self, now: Instant) -> bool {
+        let is_first = self.refused.is_none();
+        self.refused.get_or_insert(now);
+        is_first
     }
 
     /// What it means that the peer has never been heard.
     pub(crate) const fn unanswered(&self) -> ConnectionError {
         match self.refused {
-            true => ConnectionError::Refused,
-            false => ConnectionError::ConnectTimeout,
+            Some(_) => ConnectionError::Refused,
+            None => ConnectionError::ConnectTimeout,
         }
     }
 
@@ -181,7 +183,7 @@ impl Lifetime {
             self.writer_since = None;
         }
         if engine.last_heard().is_some() {
-            self.refused = false;
+            self.refused = None;
         }
         if let Some(closing) = &mut self.closing {
             // protocol.md 12.7: a stock peer cannot acknowledge a FIN; all data must do.
@@ -257,6 +259,11 @@ impl Lifetime {
             .silent_since()
             .filter(|_| unheard)
             .and_then(|since| Some((since + times.connect?, Term::End(self.unanswered()))));
+        // protocol.md 11.4: a server that restarts meanwhile still answers.
+        let refused = self
+            .refused
+            .filter(|_| unheard)
+            .map(|at| (at + REFUSAL_WAIT, Term::End(ConnectionError::Refused)));
         let dead = engine
             .silent_since()
             .and_then(|since| Some((since + times.dead_peer?, PEER_DEAD)));
@@ -279,6 +286,7 @@ impl Lifetime {
             .map(|at| (at, Term::AskForValidation));
         [
             connect,
+            refused,
             dead,
             undeliverable,
             idle,
@@ -413,5 +421,9 @@ const QUESTIONS_PER_LINGER: u32 = 8;
 
 /// However short `linger` is.
 const SHORTEST_QUESTION_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Between the first refusal and the end of a session that has never heard its peer: at least two
+/// retransmissions of the first data, with the RTO of 200 ms that a session begins with.
+const REFUSAL_WAIT: Duration = Duration::from_millis(1_500);
 
 const PEER_DEAD: Term = Term::End(ConnectionError::PeerDead);

@@ -12,6 +12,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 #[cfg(unix)]
 use super::SocketError;
 #[cfg(unix)]
+use super::error_queue;
+#[cfg(unix)]
 use super::path_mtu::PathMtus;
 use super::watched::Watched;
 use super::{DatagramSocket, RecvMeta, SocketBuffers, Transmit};
@@ -31,9 +33,7 @@ pub(crate) struct UdpSocket {
     buffers: SocketBuffers,
     /// Bound to no address in particular, so that answers must name the one they leave from.
     is_wildcard: bool,
-    reports_errors: bool,
-    /// Something failed, so the kernel may have reports. Asking costs a system call.
-    has_reports: AtomicBool,
+    reports_errors: AtomicBool,
 }
 
 impl UdpSocket {
@@ -72,35 +72,30 @@ impl UdpSocket {
             path_mtus: PathMtus::new(),
             buffers,
             is_wildcard,
-            reports_errors: false,
-            has_reports: AtomicBool::new(false),
+            reports_errors: AtomicBool::new(false),
         })
     }
 
-    /// Asks the kernel to report what ICMP says about our datagrams.
+    /// Asks the kernel to report what ICMP says about our datagrams, until
+    /// [`stop_error_reports`](DatagramSocket::stop_error_reports).
     ///
-    /// For sockets that talk to one peer: on a listener strangers could fill the error queue.
-    pub(crate) fn report_errors(&mut self) {
+    /// For sockets that talk to one peer, before they have heard it: anyone can fill the error queue.
+    pub(crate) fn report_errors(&self) {
         // quinn-udp has this on Unix only.
         #[cfg(unix)]
-        {
-            self.reports_errors = self.state.enable_transport_errors(self.io.socket()).is_ok();
+        if error_queue::start(self.io.get_ref(), &self.state).is_ok_and(|on| on) {
+            self.io.watch_errors();
+            self.reports_errors.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn reports_errors(&self) -> bool {
+        self.reports_errors.load(Ordering::Relaxed)
     }
 
     /// Waits until the first train can be sent without going round by the driver.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.io.writable().await
-    }
-
-    fn note<T>(&self, result: &io::Result<T>) {
-        if self.reports_errors
-            && result
-                .as_ref()
-                .is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
-        {
-            self.has_reports.store(true, Ordering::Relaxed);
-        }
     }
 
     /// Receives a batch of up to `N`.
@@ -137,10 +132,9 @@ impl UdpSocket {
                 .try_send(|socket| self.state.try_send(socket, &train))
         };
         let result = send();
-        self.note(&result);
         match result {
             // With error reports on, a send may return a pending error of an earlier datagram.
-            Err(error) if self.reports_errors && error.kind() != io::ErrorKind::WouldBlock => {
+            Err(error) if self.reports_errors() && error.kind() != io::ErrorKind::WouldBlock => {
                 send()
             }
             result => result,
@@ -189,7 +183,13 @@ impl DatagramSocket for UdpSocket {
         let batch = bufs.len().min(meta.len()).min(quinn_udp::BATCH_SIZE);
         let (bufs, meta) = (&mut bufs[..batch], &mut meta[..batch]);
         loop {
-            ready!(self.io.poll_recv_ready(cx))?;
+            let is_ready = self.io.poll_recv_ready(cx);
+            #[cfg(unix)]
+            if is_ready.is_pending() && self.reports_errors() && self.io.poll_error(cx) {
+                // The driver takes reports after data. Then it is called again, to wait for more.
+                cx.waker().wake_by_ref();
+            }
+            ready!(is_ready)?;
             let mut last = None;
             let result = self.io.try_recv(|socket| {
                 let count = match batch {
@@ -207,10 +207,7 @@ impl DatagramSocket for UdpSocket {
             match (last, result) {
                 (Some(count), _) => return Poll::Ready(Ok(count)),
                 (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                (None, result) => {
-                    self.note(&result);
-                    return Poll::Ready(result);
-                }
+                (None, result) => return Poll::Ready(result),
             }
         }
     }
@@ -225,16 +222,24 @@ impl DatagramSocket for UdpSocket {
 
     #[cfg(unix)]
     fn take_error(&self) -> Option<SocketError> {
-        if !self.has_reports.load(Ordering::Relaxed) {
+        if !self.reports_errors() {
             return None;
         }
-        let report = self.state.recv_transport_error(self.io.socket());
-        let Ok(Some(error)) = report else {
-            self.has_reports.store(false, Ordering::Relaxed);
-            return None;
-        };
+        let report = self.io.try_take_error(|socket| {
+            let report = self.state.recv_transport_error(socket).ok().flatten();
+            report.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        });
+        let error = report.ok()?;
         let kind = io::Error::from_raw_os_error(error.raw_errno).kind();
         Some(SocketError::new(error.addr.map(|addr| addr.ip()), kind))
+    }
+
+    #[cfg(unix)]
+    fn stop_error_reports(&self) {
+        if self.reports_errors() && error_queue::stop(self.io.get_ref()).is_ok() {
+            self.reports_errors.store(false, Ordering::Relaxed);
+            self.io.stop_watching_errors();
+        }
     }
 
     fn buffers(&self) -> Option<SocketBuffers> {

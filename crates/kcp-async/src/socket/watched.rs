@@ -10,10 +10,12 @@ pub(super) use unix::Watched;
 
 #[cfg(unix)]
 mod unix {
-    use std::io;
     use std::net::{SocketAddr, UdpSocket};
     use std::os::fd::{AsFd, BorrowedFd};
+    use std::pin::Pin;
+    use std::sync::Arc;
     use std::task::{Context, Poll, ready};
+    use std::{fmt, io};
 
     use quinn_udp::UdpSockRef;
     use tokio::io::Interest;
@@ -24,7 +26,9 @@ mod unix {
     /// See the module.
     #[derive(Debug)]
     pub(in crate::socket) struct Watched {
-        reads: AsyncFd<UdpSocket>,
+        reads: Arc<AsyncFd<UdpSocket>>,
+        /// Waits for the reactor's next report of an error. The reactor has no poll function for it.
+        errors: Mutex<Option<ErrorReport>>,
         /// Somebody waits for room. A reactor takes a descriptor once, so this is a second one.
         room: Mutex<Option<AsyncFd<UdpSocket>>>,
     }
@@ -43,7 +47,8 @@ mod unix {
         /// `socket` is non-blocking.
         pub(in crate::socket) fn new(socket: UdpSocket) -> io::Result<Self> {
             Ok(Self {
-                reads: watch(socket, Interest::READABLE)?,
+                reads: Arc::new(watch(socket, Interest::READABLE)?),
+                errors: Mutex::new(None),
                 room: Mutex::new(None),
             })
         }
@@ -54,6 +59,10 @@ mod unix {
 
         pub(in crate::socket) fn descriptor(&self) -> BorrowedFd<'_> {
             self.reads.get_ref().as_fd()
+        }
+
+        pub(in crate::socket) fn get_ref(&self) -> &UdpSocket {
+            self.reads.get_ref()
         }
 
         pub(in crate::socket) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -112,6 +121,59 @@ mod unix {
         ) -> io::Result<R> {
             self.reads
                 .try_io(Interest::READABLE, |socket| recv(socket.into()))
+        }
+
+        /// From now on [`poll_error`](Self::poll_error) waits for errors.
+        pub(in crate::socket) fn watch_errors(&self) {
+            *self.errors.lock("watch errors") = Some(ErrorReport::of(&self.reads));
+        }
+
+        pub(in crate::socket) fn stop_watching_errors(&self) {
+            *self.errors.lock("stop watching errors") = None;
+        }
+
+        /// Whether the reactor has reported an error that no
+        /// [`try_take_error`](Self::try_take_error) has found gone. If not, the task of `cx` is woken
+        /// by the next one.
+        pub(in crate::socket) fn poll_error(&self, cx: &mut Context<'_>) -> bool {
+            let mut errors = self.errors.lock("poll error");
+            let Some(report) = errors.as_mut() else {
+                return false;
+            };
+            let is_reported = report.0.as_mut().poll(cx).is_ready();
+            if is_reported {
+                *report = ErrorReport::of(&self.reads);
+            }
+            is_reported
+        }
+
+        /// Calls `take` if an error has been reported. `WouldBlock` makes
+        /// [`poll_error`](Self::poll_error) wait for the reactor's next report.
+        pub(in crate::socket) fn try_take_error<R>(
+            &self,
+            take: impl FnOnce(UdpSockRef<'_>) -> io::Result<R>,
+        ) -> io::Result<R> {
+            self.reads
+                .try_io(Interest::ERROR, |socket| take(socket.into()))
+        }
+    }
+
+    /// A future that ends with the reactor's report of an error.
+    struct ErrorReport(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+    impl ErrorReport {
+        fn of(socket: &Arc<AsyncFd<UdpSocket>>) -> Self {
+            let socket = Arc::clone(socket);
+            Self(Box::pin(async move {
+                // It fails only where the runtime ends, and the driver with it.
+                let _stays_ready = socket.ready(Interest::ERROR).await;
+            }))
+        }
+    }
+
+    impl fmt::Debug for ErrorReport {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("ErrorReport")
         }
     }
 

@@ -9,6 +9,7 @@ mod lifetime;
 mod loopback;
 mod mtu;
 mod net;
+mod refusal;
 mod reopen;
 mod restart;
 mod scripted;

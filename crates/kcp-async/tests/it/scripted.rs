@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use kcp_async::{DatagramSocket, EndpointConfig, KcpEndpoint, RecvMeta, Transmit};
+use kcp_async::{DatagramSocket, EndpointConfig, KcpEndpoint, RecvMeta, SocketError, Transmit};
 
 use crate::net::{Net, NetSocket};
 
@@ -28,6 +28,9 @@ pub(crate) struct Script {
     /// A send to one of these is lost, and a receive call fails once for it.
     pub(crate) dead: HashSet<SocketAddr>,
     pub(crate) dead_error: Option<io::ErrorKind>,
+    /// What [`DatagramSocket::take_error`] returns.
+    pub(crate) reports: VecDeque<SocketError>,
+    pub(crate) report_stops: u32,
     /// Sends find the socket full.
     pub(crate) full: bool,
     /// What a full socket answers to the question whether it has room: that it has, or this.
@@ -86,6 +89,14 @@ impl Scripted {
     /// What was sent since the last call.
     pub(crate) fn take_sent(&self) -> Vec<SentFrom> {
         std::mem::take(&mut self.script().sent)
+    }
+}
+
+impl Scripted {
+    /// Reports of the network, and the wake-up that comes with them.
+    pub(crate) fn report(&self, errors: impl IntoIterator<Item = SocketError>) {
+        self.script().reports.extend(errors);
+        self.inject([]);
     }
 }
 
@@ -167,5 +178,13 @@ impl DatagramSocket for Scripted {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
+    }
+
+    fn take_error(&self) -> Option<SocketError> {
+        self.script().reports.pop_front()
+    }
+
+    fn stop_error_reports(&self) {
+        self.script().report_stops += 1;
     }
 }

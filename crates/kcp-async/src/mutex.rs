@@ -1,7 +1,8 @@
 //! The one lock of this crate: `std`'s, taken with a word that says what for.
 //!
 //! **Invariant**: held for copies and engine calls only. Never across an `.await` or a system
-//! call, never two sessions at once. Order where two are needed: router, then session, then inbox.
+//! call, never two sessions at once. Order where two are needed: router, then session, then inbox; the
+//! TIME-WAIT table after the router, and nothing after it.
 
 use std::fmt;
 use std::sync::{MutexGuard, PoisonError};

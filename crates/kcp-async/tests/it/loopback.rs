@@ -184,3 +184,30 @@ async fn a_bad_setting_is_named() {
         .unwrap_err();
     assert!(error.to_string().contains("mtu"), "{error}");
 }
+
+/// protocol.md 12.9: a socket of one session stays until the peer of an aborted stream has been told, and
+/// not for the ten seconds of an orderly end.
+#[tokio::test]
+async fn an_abort_leaves_by_the_session_s_own_socket() {
+    for addr in ["127.0.0.1:0", "[::1]:0"] {
+        let (client, server, _listener) = pair(addr, KcpConfig::turbo_mode()).await;
+        server.send(b"welcome").await.unwrap();
+        assert_eq!(client.recv_message().await.unwrap(), b"welcome");
+        let local = client.local_addr();
+        client.abort();
+        drop(client);
+        let reading = tokio::time::timeout(secs(5), server.recv_message()).await;
+        let error = reading.expect("not told").unwrap_err();
+        assert_eq!(
+            std::io::Error::from(error).kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
+        let freed = async {
+            while std::net::UdpSocket::bind(local).is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(secs(5), freed).await;
+        in_time.expect("the socket is still open");
+    }
+}

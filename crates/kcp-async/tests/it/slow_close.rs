@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kcp_async::{ConnectionError, EndpointConfig, KcpConfig, KcpError, KcpStream, TimeoutError};
 use kcp_engine::Command;
-use kcp_netem::{Bitrate, LinkConfig, Queue};
+use kcp_netem::{Bitrate, LinkConfig, Loss, Probability, Queue};
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -136,6 +136,56 @@ async fn a_slow_link_carries_everything() {
         drop(server);
         closing.await.unwrap();
     }
+}
+
+/// Questions and answers are lost too; a reader that lives is heard often enough.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_behind_a_lossy_link_gets_everything() {
+    for seed in 0..10 {
+        let loss = Loss::Bernoulli(Probability::percent(20));
+        let net = Net::new(LinkConfig::new().delay(ms(30)).loss(loss), seed);
+        let Pair { client, server, .. } = pair(&net, turbo()).await;
+        let closing = tokio::spawn(write_and_close(client, bytes(600_000), How::Shutdown));
+        sleep(secs(40)).await;
+        let all = read_all(&server).await.unwrap();
+        assert!(all == bytes(600_000), "seed {seed}");
+        closing.await.unwrap();
+    }
+}
+
+/// However short the linger time is, it ends once and for all.
+#[tokio::test(start_paused = true)]
+async fn a_tiny_linger_ends_at_once() {
+    for nanos in [0, 1, 1_000, 7_000, 1_000_000] {
+        for drops in [false, true] {
+            let net = Net::clean();
+            let config = turbo().linger(Duration::from_nanos(nanos));
+            let pair = pair_acquainted(&net, &config, &turbo()).await;
+            let mut client = pair.client;
+            client.write_all(b"given up").await.unwrap();
+            if drops {
+                drop(client);
+            } else {
+                client.shutdown().await.unwrap_err();
+            }
+            sleep(ms(5)).await;
+            assert_eq!(pair.client_endpoint.stats().sessions, 0);
+            // The FIN may have left before.
+            if let Ok(all) = read_all(&pair.server).await {
+                assert_eq!(all, b"given up");
+            }
+            assert_eq!(
+                error_of(&pair.server, secs(1)).await,
+                ConnectionError::Reset
+            );
+        }
+    }
+}
+
+/// Why a session has ended, once it has.
+async fn error_of(stream: &KcpStream, within: Duration) -> ConnectionError {
+    sleep(within).await;
+    stream.close_reason().expect("it goes on")
 }
 
 /// A reader that never reads: the close ends when nothing more has been acknowledged for its time, and

@@ -24,11 +24,8 @@ pub(crate) struct Lifetime {
     last_question: Option<Instant>,
     /// When the peer's host first said that nothing listens there. Nothing was heard since.
     refused: Option<Instant>,
-    closing: Option<Closing>,
-    /// Since when a task waits for the end of the shutdown.
-    awaited: Option<Instant>,
-    /// Since when every handle is gone.
-    detached: Option<Instant>,
+    /// Boxed: most sessions of a server are open, and are many.
+    closing: Option<Box<Closing>>,
     /// We finished before the peer did, so the last ACK is ours to repeat.
     finished_first: bool,
 }
@@ -38,6 +35,10 @@ struct Closing {
     began: Instant,
     /// When everything we sent had been acknowledged.
     done: Option<Instant>,
+    /// Since when a task waits for the end of the close.
+    awaited: Option<Instant>,
+    /// Since when every handle is gone.
+    detached: Option<Instant>,
 }
 
 /// What becomes due.
@@ -68,8 +69,6 @@ impl Lifetime {
             last_question: None,
             refused: None,
             closing: None,
-            awaited: None,
-            detached: None,
             finished_first: false,
         }
     }
@@ -108,25 +107,32 @@ impl Lifetime {
         }
         engine.finish();
         self.finished_first = !engine.fin_state().received;
-        self.closing = Some(Closing {
+        self.closing = Some(Box::new(Closing {
             began: now,
             done: None,
-        });
+            awaited: None,
+            detached: None,
+        }));
     }
 
-    /// A task waits for the end of the close, so `linger` bounds it from now on.
+    /// A task waits for the end of the close that has begun, so `linger` bounds it from now on.
     pub(crate) fn await_close(&mut self, now: Instant) {
-        self.awaited.get_or_insert(now);
+        if let Some(closing) = &mut self.closing {
+            closing.awaited.get_or_insert(now);
+        }
     }
 
     /// Every handle is gone; what is left happens in the background.
     pub(crate) fn detach(&mut self, now: Instant, engine: &mut KcpEngine) {
         self.begin_close(now, engine);
-        self.detached = Some(now);
+        if let Some(closing) = &mut self.closing {
+            closing.detached = Some(now);
+        }
     }
 
-    pub(crate) const fn is_detached(&self) -> bool {
-        self.detached.is_some()
+    pub(crate) fn is_detached(&self) -> bool {
+        let closing = self.closing.as_ref();
+        closing.is_some_and(|closing| closing.detached.is_some())
     }
 
     /// Whether our direction ends: after `shutdown`, or when the stream or its writing half is gone.
@@ -140,9 +146,9 @@ impl Lifetime {
     }
 
     pub(crate) fn shutdown(&self) -> Shutdown {
-        match self.closing {
+        match &self.closing {
             None => Shutdown::NotAsked,
-            Some(Closing { done: Some(_), .. }) => Shutdown::Done,
+            Some(closing) if closing.done.is_some() => Shutdown::Done,
             Some(_) => Shutdown::Waiting,
         }
     }
@@ -318,14 +324,14 @@ impl Lifetime {
     /// When a close is given up (protocol.md 12.9): `linger` without anything heard, or
     /// `close_stall_timeout` without anything acknowledged.
     fn closing_terms(&self, times: &Times, engine: &KcpEngine) -> [Option<(Instant, Term)>; 2] {
-        let Some(closing) = self.closing else {
+        let Some(closing) = &self.closing else {
             return [None, None];
         };
         // A direction that was finished while the other is still in use has no one waiting for it.
-        let waited = self.awaited.max(self.detached);
+        let waited = closing.awaited.max(closing.detached);
         let lingers_from = match closing.done {
             // What is left is the peer's FIN, for which only a stream that is gone needs a bound.
-            Some(done) => self.detached.map(|detached| detached.max(done)),
+            Some(done) => closing.detached.map(|detached| detached.max(done)),
             None => waited.map(|waited| {
                 let heard = engine.last_heard().unwrap_or(self.created);
                 heard.max(closing.began).max(waited)
@@ -374,7 +380,10 @@ impl Lifetime {
     /// While a close waits, a peer that lives is heard often enough that `linger` does not run out,
     /// whatever its window is and although some questions or answers are lost.
     fn next_closing_question(&self, quiet_since: Instant, times: &Times) -> Option<Instant> {
-        let closing = self.closing.filter(|closing| closing.done.is_none())?;
+        let closing = self.closing.as_ref()?;
+        if closing.done.is_some() {
+            return None;
+        }
         let after = (times.linger / QUESTIONS_PER_LINGER).max(SHORTEST_QUESTION_INTERVAL);
         Some(quiet_since.max(closing.began) + after)
     }

@@ -80,6 +80,8 @@ fn config(peer: Peer, task: &Task) -> EndpointConfig {
         .send_buffer(task.buffers)
         .recv_buffer(task.buffers)
         .accept_backlog(16_384)
+        // All clients are on one host.
+        .per_source_limit(16_384)
         .allow_shared_remote(task.workload == Workload::Sessions)
         .busy_poll(busy_poll)
 }

@@ -18,6 +18,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // would need a socket of its own: `KcpStream::connect`.
     let config = EndpointConfig::new(KcpConfig::turbo_mode())
         .accept_backlog(clients)
+        .per_source_limit(clients)
         .allow_shared_remote(true);
     let listener = KcpListener::bind("127.0.0.1:0", &config).await?;
     let server = listener.local_addr();

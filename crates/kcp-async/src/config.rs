@@ -1,5 +1,6 @@
 //! Everything about an endpoint that is not the protocol: times, limits, sockets.
 
+use std::cmp;
 use std::time::Duration;
 
 use kcp_engine::{ConfigError, KcpConfig};
@@ -26,7 +27,7 @@ pub struct EndpointConfig {
     protocol: KcpConfig,
     max_sessions: usize,
     accept_backlog: usize,
-    per_source_limit: usize,
+    per_source_limit: Option<usize>,
     dead_peer_timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
     unproven_timeout: Duration,
@@ -50,7 +51,7 @@ impl EndpointConfig {
             protocol,
             max_sessions: 65_536,
             accept_backlog: 1_024,
-            per_source_limit: 16_384,
+            per_source_limit: None,
             dead_peer_timeout: Some(Duration::from_secs(30)),
             idle_timeout: Some(Duration::from_secs(600)),
             unproven_timeout: Duration::from_secs(10),
@@ -76,7 +77,13 @@ impl EndpointConfig {
     }
 
     /// The most sessions on one endpoint, accepted and connected together. 1 and up, default
-    /// 65536. Datagrams that would open one more are dropped; `connect` fails.
+    /// 65536. Beyond it `connect` fails, and a new accepted session takes the place of one whose
+    /// peer was silent for more than a second, which ends with
+    /// [`Evicted`](crate::ConnectionError::Evicted): of those whose address is not validated first
+    /// those that have delivered nothing beyond their first datagram, then the others, each time
+    /// the longest silent; then those that are closing; then the longest idle of the source prefix
+    /// that has most. Sessions that connected are never evicted. Where there is none to evict, the
+    /// datagram is dropped, and the peer's retransmission tries again.
     #[must_use]
     pub const fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
@@ -85,8 +92,9 @@ impl EndpointConfig {
 
     /// The most sessions that have not been handed to the application by `accept`: those that wait
     /// for it and, up to half of it, those whose first data has not arrived. 0 (nothing is
-    /// accepted) and up, default 1024. Datagrams that would make one more are dropped, and the
-    /// peer's retransmission tries again.
+    /// accepted) and up, default 1024. Beyond it a new one takes the place of one whose address is
+    /// not validated and that was silent for more than a second; where there is none, the datagram
+    /// is dropped, and the peer's retransmission tries again.
     #[must_use]
     pub const fn accept_backlog(mut self, sessions: usize) -> Self {
         self.accept_backlog = sessions;
@@ -94,10 +102,14 @@ impl EndpointConfig {
     }
 
     /// The most accepted sessions from one source prefix (IPv4 /24, IPv6 /56). 1 and up, default
-    /// 16384. Lower it for a server that faces strangers.
+    /// 1/64 of [`max_sessions`](Self::max_sessions) and at least 64, so 1024. An IPv6 /48 may have
+    /// four times as many, a /32 sixteen times. Beyond it as beyond `max_sessions`, among the
+    /// sessions of that network.
+    ///
+    /// Raise it where many clients come from one network: behind one address, or on one host.
     #[must_use]
     pub const fn per_source_limit(mut self, sessions: usize) -> Self {
-        self.per_source_limit = sessions;
+        self.per_source_limit = Some(sessions);
         self
     }
 
@@ -260,7 +272,7 @@ impl EndpointConfig {
         self.protocol.validate()?;
         let counts = [
             ("max_sessions", self.max_sessions),
-            ("per_source_limit", self.per_source_limit),
+            ("per_source_limit", self.per_source_limit.unwrap_or(1)),
             ("send_queue_limit", self.send_queue_limit.unwrap_or(1)),
         ];
         for (field, value) in counts {
@@ -349,8 +361,10 @@ impl EndpointConfig {
         self.accept_backlog
     }
 
-    pub(crate) const fn source_limit(&self) -> usize {
-        self.per_source_limit
+    /// Accepted sessions of one source prefix.
+    pub(crate) fn source_limit(&self) -> usize {
+        let share = cmp::max(self.max_sessions / SOURCE_SHARE, LEAST_SOURCE_LIMIT);
+        self.per_source_limit.unwrap_or(share)
     }
 
     pub(crate) const fn times(&self) -> Times {
@@ -416,6 +430,9 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// So many source prefixes fill the table.
+const SOURCE_SHARE: usize = 64;
+const LEAST_SOURCE_LIMIT: usize = 64;
 /// Below this a scheduler's hiccup would end sessions.
 const SHORTEST_TIME: Duration = Duration::from_millis(100);
 /// Keeps every deadline far from the end of the clock.
@@ -464,6 +481,14 @@ mod tests {
             base().linger(Duration::ZERO).accept_backlog(0).validate(),
             Ok(())
         );
+    }
+
+    #[test]
+    fn a_source_prefix_has_a_share_of_the_table_unless_told() {
+        let config = EndpointConfig::default();
+        assert_eq!(config.source_limit(), 1_024);
+        assert_eq!(config.clone().max_sessions(1_000).source_limit(), 64);
+        assert_eq!(config.per_source_limit(9_500).source_limit(), 9_500);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! waited for room, re-arm the timer. Each phase is bounded, so that no flood on one side starves
 //! another; what is left makes the driver call itself again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
@@ -20,14 +20,16 @@ use receive::Path;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
-use crate::deadlines::Deadlines;
+use crate::deadlines::{Deadlines, SessionId};
 use crate::error::{ConnectionError, KcpError};
+use crate::eviction::EvictionOrder;
 use crate::session::SessionCell;
 use crate::shared::Shared;
 use crate::wakers::WakeList;
 
 mod backoff;
 mod busy_poll;
+mod evict;
 mod open;
 mod receive;
 mod reports;
@@ -59,8 +61,10 @@ struct EndpointDriver {
     /// Answers to datagrams without a session: to be sent after unlocking, and lost if they cannot.
     replies: Vec<(Path, [u8; kcp_engine::IKCP_OVERHEAD])>,
     resets: ResetBudget,
-    /// Unproven sessions are not cleared away again before this.
-    next_clearance: Instant,
+    eviction: EvictionOrder,
+    /// Embryos, oldest first.
+    embryos: BTreeMap<SessionId, Arc<SessionCell>>,
+    waiting: evict::Survey,
     /// Buffers of the next receive call.
     receive_buffers: usize,
     /// Receive calls that failed in a row.
@@ -89,7 +93,9 @@ impl EndpointDriver {
             blocked: VecDeque::new(),
             replies: Vec::new(),
             resets: ResetBudget::default(),
-            next_clearance: Instant::ZERO,
+            eviction: EvictionOrder::default(),
+            embryos: BTreeMap::new(),
+            waiting: evict::Survey::default(),
             receive_buffers: receive::FEWEST_BUFFERS,
             receive_backoff: Backoff::default(),
             send_backoff: Backoff::default(),

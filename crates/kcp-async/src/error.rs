@@ -60,6 +60,10 @@ pub enum ConnectionError {
     LingerExpired,
     /// The peer was heard, but acknowledged nothing more for the close stall timeout of a close.
     CloseStalled,
+    /// The endpoint, or the part of it that one network may use, was full, and this session made
+    /// room for a new one: its peer was silent for more than a second, and longest of its class
+    /// (see [`max_sessions`](crate::EndpointConfig::max_sessions)).
+    Evicted,
     /// Both sides finished, or the local side finished and left.
     Closed,
     /// [`KcpStream::abort`](crate::KcpStream::abort) was called.
@@ -160,6 +164,7 @@ impl fmt::Display for ConnectionError {
             Self::Replaced => "the peer opened a new session from the same address",
             Self::LingerExpired => LINGER_EXPIRED,
             Self::CloseStalled => CLOSE_STALLED,
+            Self::Evicted => "the peer was silent, and its session made room for a new one",
             Self::Closed => "the session is closed",
             Self::Aborted => "the session was aborted here",
             Self::EndpointClosed => "the endpoint is closed",
@@ -244,7 +249,9 @@ impl ConnectionError {
             | Self::Undeliverable => io::ErrorKind::TimedOut,
             Self::DatagramTooLarge => io::ErrorKind::InvalidInput,
             Self::Closed => io::ErrorKind::BrokenPipe,
-            Self::Aborted | Self::EndpointClosed => io::ErrorKind::ConnectionAborted,
+            Self::Aborted | Self::EndpointClosed | Self::Evicted => {
+                io::ErrorKind::ConnectionAborted
+            }
             Self::Socket(kind) => kind,
             Self::Protocol(_) => io::ErrorKind::InvalidData,
         }

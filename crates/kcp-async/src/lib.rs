@@ -51,6 +51,7 @@ mod deadlines;
 mod driver;
 mod endpoint;
 mod error;
+mod eviction;
 mod gate;
 mod listener;
 mod log;

@@ -4,17 +4,15 @@
 //! and only then shows a conversation id.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use foldhash::fast::RandomState;
 use kcp_engine::Conv;
 
-/// Finds sessions, and counts them before one more is made.
+/// Finds sessions, and counts them.
 #[derive(Debug)]
 pub(crate) struct Router<T> {
     peers: HashMap<SocketAddr, Peer<T>, RandomState>,
-    /// Accepted sessions by source prefix.
-    sources: HashMap<Prefix, usize, RandomState>,
     sessions: usize,
     embryos: usize,
 }
@@ -41,14 +39,10 @@ pub(crate) struct Found<'a, T> {
     pub(crate) renamed: Option<Conv>,
 }
 
-/// Part of an address that one customer of a network usually has: IPv4 /24, IPv6 /56.
-pub(crate) type Prefix = [u8; 8];
-
 impl<T> Router<T> {
     pub(crate) fn new() -> Self {
         Self {
             peers: HashMap::default(),
-            sources: HashMap::default(),
             sessions: 0,
             embryos: 0,
         }
@@ -87,13 +81,7 @@ impl<T> Router<T> {
     }
 
     /// Adds a session. `false` if there is one with that address and conv.
-    pub(crate) fn insert(
-        &mut self,
-        addr: SocketAddr,
-        conv: Conv,
-        origin: Origin,
-        session: T,
-    ) -> bool {
+    pub(crate) fn insert(&mut self, addr: SocketAddr, conv: Conv, session: T) -> bool {
         let peer = self.peers.entry(addr).or_insert_with(|| Peer {
             sessions: Vec::new(),
             alias: None,
@@ -105,9 +93,6 @@ impl<T> Router<T> {
             .reserve_exact(usize::from(peer.sessions.is_empty()));
         peer.sessions.insert(at, (conv, session));
         self.sessions += 1;
-        if origin == Origin::Accepted {
-            *self.sources.entry(prefix(addr.ip())).or_default() += 1;
-        }
         true
     }
 
@@ -118,8 +103,18 @@ impl<T> Router<T> {
         }
     }
 
+    /// The session that conv 0 of this address means.
+    pub(crate) fn alias(&self, addr: SocketAddr) -> Option<Conv> {
+        self.peers.get(&addr)?.alias
+    }
+
+    /// Sessions of an address.
+    pub(crate) fn count_at(&self, addr: SocketAddr) -> usize {
+        self.peers.get(&addr).map_or(0, |peer| peer.sessions.len())
+    }
+
     /// Takes a session out.
-    pub(crate) fn remove(&mut self, addr: SocketAddr, conv: Conv, origin: Origin) -> Option<T> {
+    pub(crate) fn remove(&mut self, addr: SocketAddr, conv: Conv) -> Option<T> {
         let peer = self.peers.get_mut(&addr)?;
         let at = peer.position(conv).ok()?;
         let (_, session) = peer.sessions.remove(at);
@@ -128,26 +123,12 @@ impl<T> Router<T> {
             self.peers.remove(&addr);
         }
         self.sessions -= 1;
-        if origin == Origin::Accepted {
-            let prefix = prefix(addr.ip());
-            if let Some(count) = self.sources.get_mut(&prefix) {
-                *count -= 1;
-                if *count == 0 {
-                    self.sources.remove(&prefix);
-                }
-            }
-        }
         Some(session)
     }
 
     /// Sessions in all.
     pub(crate) const fn len(&self) -> usize {
         self.sessions
-    }
-
-    /// Accepted sessions from the source prefix of this address.
-    pub(crate) fn count_of_source(&self, addr: SocketAddr) -> usize {
-        self.sources.get(&prefix(addr.ip())).copied().unwrap_or(0)
     }
 
     /// Sessions that wait for their first data.
@@ -170,24 +151,6 @@ impl<T> Peer<T> {
     }
 }
 
-/// Whether two addresses are of one source prefix.
-pub(crate) fn same_source(a: SocketAddr, b: SocketAddr) -> bool {
-    prefix(a.ip()) == prefix(b.ip())
-}
-
-pub(crate) fn prefix(ip: IpAddr) -> Prefix {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [a, b, c, _] = ip.octets();
-            [4, a, b, c, 0, 0, 0, 0]
-        }
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, e, f, g, ..] = ip.octets();
-            [6, a, b, c, d, e, f, g]
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,10 +167,10 @@ mod tests {
     fn many_conversations_share_an_address_and_many_addresses_a_conversation() {
         let mut router = Router::new();
         let (a, b) = (addr("10.0.0.1:1"), addr("10.0.0.1:2"));
-        assert!(router.insert(a, conv(9), Origin::Accepted, "a9"));
-        assert!(router.insert(a, conv(3), Origin::Accepted, "a3"));
-        assert!(router.insert(b, conv(9), Origin::Connected, "b9"));
-        assert!(!router.insert(b, conv(9), Origin::Connected, "again"));
+        assert!(router.insert(a, conv(9), "a9"));
+        assert!(router.insert(a, conv(3), "a3"));
+        assert!(router.insert(b, conv(9), "b9"));
+        assert!(!router.insert(b, conv(9), "again"));
         let find = |addr, value| router.find(addr, conv(value)).map(|found| *found.session);
         assert_eq!(
             (find(a, 9), find(a, 3), find(b, 9)),
@@ -223,38 +186,13 @@ mod tests {
     fn conv_0_is_an_alias_until_its_session_goes() {
         let mut router = Router::new();
         let a = addr("[::1]:5");
-        router.insert(a, conv(77), Origin::Accepted, "session");
+        router.insert(a, conv(77), "session");
         assert!(router.find(a, conv(0)).is_none());
         router.set_alias(a, conv(77));
         let found = router.find(a, conv(0)).unwrap();
         assert_eq!((*found.session, found.renamed), ("session", Some(conv(77))));
         assert_eq!(router.find(a, conv(77)).unwrap().renamed, None);
-        router.remove(a, conv(77), Origin::Accepted);
+        router.remove(a, conv(77));
         assert!(router.find(a, conv(0)).is_none());
-    }
-
-    #[test]
-    fn sources_are_counted_by_prefix_and_forgotten() {
-        let mut router = Router::new();
-        for (n, text) in [
-            "10.0.0.1:1",
-            "10.0.0.200:1",
-            "[::ffff:10.0.0.9]:4",
-            "10.0.1.1:1",
-        ]
-        .iter()
-        .enumerate()
-        {
-            router.insert(addr(text), conv(n as u32), Origin::Accepted, n);
-        }
-        router.insert(addr("10.0.0.1:9"), conv(1), Origin::Connected, 9);
-        assert_eq!(router.count_of_source(addr("10.0.0.77:7")), 3);
-        assert_eq!(router.count_of_source(addr("10.0.1.77:7")), 1);
-        router.remove(addr("10.0.1.1:1"), conv(3), Origin::Accepted);
-        assert_eq!(router.count_of_source(addr("10.0.1.77:7")), 0);
-        assert_eq!(router.sources.len(), 1);
-        router.insert(addr("[2001:db8:0:aa00::1]:1"), conv(1), Origin::Accepted, 1);
-        assert_eq!(router.count_of_source(addr("[2001:db8:0:aaff::2]:1")), 1);
-        assert_eq!(router.count_of_source(addr("[2001:db8:0:ab00::2]:1")), 0);
     }
 }

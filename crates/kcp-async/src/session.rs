@@ -5,7 +5,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use kcp_engine::{Conv, Fault, FinState, Instant, KcpEngine, Role, Sn};
 
@@ -15,6 +14,7 @@ pub(crate) use lifetime::{Lifetime, Shutdown};
 use crate::config::Times;
 use crate::deadlines::SessionId;
 use crate::error::{ConnectionError, ProtocolError};
+use crate::eviction::Rank;
 use crate::mutex::Mutex;
 use crate::router::Origin;
 use crate::time_wait::{Ending, Farewell};
@@ -22,6 +22,7 @@ use crate::wakers::{WakeList, Wakers};
 
 mod admission;
 mod lifetime;
+mod rank;
 
 /// A session as its endpoint and its handles share it.
 #[derive(Debug)]
@@ -67,6 +68,14 @@ pub(crate) struct Session {
     pub(crate) in_blocked_list: bool,
     /// Not yet handed to the accept queue, because its first data is missing.
     pub(crate) embryo: Option<Embryo>,
+    /// The entry in the order of eviction. Only the driver changes it.
+    pub(crate) ranked: Option<Rank>,
+    /// The next segment that was expected in order after the first datagram.
+    pub(crate) opened_until: u32,
+    /// More than that has arrived since the application accepted the session.
+    delivered: bool,
+    /// Evicted, and not yet retired.
+    pub(crate) evicted: Option<Evicted>,
     /// The restart rule has been applied (or does not apply).
     pub(crate) succession_settled: bool,
     /// The socket refused the last datagram of this size or more for its size.
@@ -80,6 +89,15 @@ pub(crate) struct Session {
 pub(crate) struct Embryo {
     pub(crate) datagrams: u32,
     pub(crate) segments: u32,
+}
+
+/// A session that has left the router for a new one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evicted {
+    /// Late datagrams of it are to open no new session.
+    pub(crate) remembered: bool,
+    /// conv 0 was its second name.
+    pub(crate) had_alias: bool,
 }
 
 /// How much a session's writers may hand over before they wait.
@@ -129,6 +147,10 @@ impl Session {
             touched: false,
             in_blocked_list: false,
             embryo: None,
+            ranked: None,
+            opened_until: 0,
+            delivered: false,
+            evicted: None,
             succession_settled: true,
             refused_size: None,
             end: None,
@@ -155,15 +177,6 @@ impl Session {
         if self.end.is_none() {
             self.engine.handle_timeout(now);
         }
-    }
-
-    /// How long the peer has neither proven itself nor sent anything new; zero once it is proven.
-    pub(crate) fn doubtful_for(&self, now: Instant) -> Duration {
-        if self.engine.is_proven() || self.end.is_some() {
-            return Duration::ZERO;
-        }
-        let last_new = self.engine.last_new_push();
-        now.saturating_since(last_new.unwrap_or_else(|| self.life.created()))
     }
 
     /// Looks at what a change led to: the session's fate, and who must know.

@@ -148,7 +148,7 @@ impl Shared {
             dirty: AtomicBool::new(false),
             state: Mutex::new(session),
         });
-        if !router.insert(peer, conv, origin, Arc::clone(&cell)) {
+        if !router.insert(peer, conv, Arc::clone(&cell)) {
             let text = "a session with this peer and conversation id exists";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text).into());
         }
@@ -206,7 +206,7 @@ impl Shared {
     }
 
     fn take_out(&self, router: &mut Router<Arc<SessionCell>>, cell: &SessionCell) {
-        router.remove(cell.peer, cell.conv, cell.origin);
+        router.remove(cell.peer, cell.conv);
         if cell.state.lock("take out").embryo.take().is_some() {
             router.embryo_gone();
         }

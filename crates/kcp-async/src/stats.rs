@@ -77,6 +77,15 @@ pub struct EndpointStats {
     pub dropped_limit: u64,
     /// Dropped: more than an embryo may hold.
     pub dropped_embryo: u64,
+    /// Evicted for a new session: the address was not validated, and the application had got
+    /// nothing beyond the first datagram. Embryos are among them.
+    pub evicted_undelivered: u64,
+    /// Evicted: the address was not validated.
+    pub evicted_unvalidated: u64,
+    /// Evicted: the application had closed it, and the peer had not.
+    pub evicted_closing: u64,
+    /// Evicted: the longest idle of the most populous source prefix.
+    pub evicted_idle: u64,
     /// Dropped: belongs to a conversation that ended lately.
     pub dropped_time_wait: u64,
     /// RSTs sent in answer to a question.
@@ -136,6 +145,10 @@ pub(crate) struct Counters {
     pub(crate) dropped_backlog: Counter,
     pub(crate) dropped_limit: Counter,
     pub(crate) dropped_embryo: Counter,
+    pub(crate) evicted_undelivered: Counter,
+    pub(crate) evicted_unvalidated: Counter,
+    pub(crate) evicted_closing: Counter,
+    pub(crate) evicted_idle: Counter,
     pub(crate) dropped_time_wait: Counter,
     pub(crate) resets_sent: Counter,
     pub(crate) resets_announced: Counter,
@@ -176,6 +189,10 @@ impl Counters {
             dropped_backlog: self.dropped_backlog.get(),
             dropped_limit: self.dropped_limit.get(),
             dropped_embryo: self.dropped_embryo.get(),
+            evicted_undelivered: self.evicted_undelivered.get(),
+            evicted_unvalidated: self.evicted_unvalidated.get(),
+            evicted_closing: self.evicted_closing.get(),
+            evicted_idle: self.evicted_idle.get(),
             dropped_time_wait: self.dropped_time_wait.get(),
             resets_sent: self.resets_sent.get(),
             resets_announced: self.resets_announced.get(),

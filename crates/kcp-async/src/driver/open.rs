@@ -1,16 +1,13 @@
 //! Datagrams from strangers: the gate, embryos, and answers without a session.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard};
-use std::time::Duration;
 
 use kcp_engine::{Conv, Instant, Role};
 
 use super::EndpointDriver;
 use super::receive::Path;
-use crate::error::ConnectionError;
 use crate::gate;
-use crate::router::{Origin, Router, same_source};
+use crate::router::Router;
 use crate::session::{Embryo, Session, SessionCell};
 use crate::time_wait::Answer;
 
@@ -92,19 +89,12 @@ impl EndpointDriver {
     ) {
         let shared = Arc::clone(&self.shared);
         let config = &shared.config;
-        let waiting = router.embryos() + shared.accepted.lock("backlog").ready.len();
-        // Embryos take up to half: a hundred forged datagrams a second would otherwise keep all of
-        // it taken, and every client out.
-        let taken = !has_first && router.embryos() >= config.backlog() / 2;
-        if taken || waiting >= config.backlog() {
+        if !self.backlog_has_room(router, has_first, now) {
             shared.counters.dropped_backlog.add(1);
             return;
         }
-        if router.len() >= config.session_limit()
-            || router.count_of_source(path.peer) >= config.source_limit()
-        {
+        if !self.table_has_room(router, path.peer, now) {
             shared.counters.dropped_limit.add(1);
-            self.make_room(router, path.peer, now);
             return;
         }
         // protocol.md 13.3: conv 0 asks for an id, and is this session's second name from now on.
@@ -127,32 +117,14 @@ impl EndpointDriver {
             gate::rename(datagram, cell.conv);
         }
         router.embryo_made();
+        self.embryos.insert(cell.id, Arc::clone(&cell));
         let mut session = cell.state.lock("embryo");
         session.embryo = Some(Embryo::default());
+        self.eviction.enter(&cell, &mut session);
         session.succession_settled = !has_siblings || config.shares_remote();
         session.source = path.local;
         crate::log::trace!(peer = %path.peer, conv = %cell.conv, "embryo");
         self.feed_embryo(router, &cell, session, datagram, now);
-    }
-
-    /// protocol.md 11.4: where no session may be added, unproven ones live a second, not ten. What
-    /// they leave is for the peer's retransmission.
-    fn make_room(&mut self, router: &Router<Arc<SessionCell>>, peer: SocketAddr, now: Instant) {
-        if now < self.next_clearance {
-            return;
-        }
-        self.next_clearance = now + CLEARANCE_INTERVAL;
-        let everywhere = router.len() >= self.shared.config.session_limit();
-        for cell in router.all() {
-            if cell.origin != Origin::Accepted || !(everywhere || same_source(cell.peer, peer)) {
-                continue;
-            }
-            let mut session = cell.state.lock("make room");
-            if session.doubtful_for(now) >= UNPROVEN_IN_A_CROWD {
-                session.finish(ConnectionError::Unproven, &mut self.wake);
-                self.touch(cell, &mut session);
-            }
-        }
     }
 
     /// Gives a datagram to an embryo, and the embryo to the application once its first segment is
@@ -187,7 +159,9 @@ impl EndpointDriver {
             return;
         }
         session.embryo = None;
+        session.opened_until = session.engine.classic_state().rcv_nxt;
         drop(session);
+        self.embryos.remove(&cell.id);
         router.embryo_gone();
         let mut queue = self.shared.accepted.lock("promote");
         queue.ready.push_back(Arc::clone(cell));
@@ -198,10 +172,6 @@ impl EndpointDriver {
     }
 }
 
-/// A client proves itself within a round trip of our first answer, or goes on sending.
-const UNPROVEN_IN_A_CROWD: Duration = Duration::from_secs(1);
-/// Looking through all sessions takes some milliseconds: a flood may not ask for it all the time.
-const CLEARANCE_INTERVAL: Duration = Duration::from_millis(100);
 /// What may overtake the first datagram on a reordering path is worth keeping; a first flight
 /// whose head is lost is sent again whole anyway. Together with the backlog this bounds what
 /// strangers can hold: 32 datagrams of at most 64 segments in all.

@@ -41,6 +41,7 @@ impl EndpointDriver {
             return;
         }
         self.rearm(cell, &mut session);
+        self.eviction.update(cell, &mut session);
         let succeeds = !session.succession_settled && session.engine.is_proven();
         session.succession_settled |= succeeds;
         drop(session);
@@ -84,6 +85,9 @@ impl EndpointDriver {
         let ending = session.ending(fate);
         let is_stock = !session.engine.peer_knows_close();
         let was_embryo = session.embryo.take().is_some();
+        let evicted = session.evicted.take();
+        self.eviction.leave(cell, &mut session);
+        self.embryos.remove(&cell.id);
         let finished_first = session.life.finished_first();
         let is_replaced = session.engine.fault() == Some(Fault::Ghost);
         drop(session);
@@ -91,20 +95,25 @@ impl EndpointDriver {
 
         self.deadlines
             .rearm(cell.id, armed, None, || Arc::clone(cell));
-        let mut router = self.shared.router.lock("retire");
-        // A list may still name a session that is gone, and its place may have been taken.
-        let found = router.find(cell.peer, cell.conv);
-        if !found.is_some_and(|found| Arc::ptr_eq(found.session, cell)) {
-            return;
-        }
-        let alias = router.find(cell.peer, Conv::new(0));
-        let has_alias = alias.is_some_and(|found| Arc::ptr_eq(found.session, cell));
-        router.remove(cell.peer, cell.conv, cell.origin);
-        if was_embryo {
-            router.embryo_gone();
-            return;
-        }
-        drop(router);
+        let has_alias = match evicted {
+            Some(evicted) if !evicted.remembered => return,
+            Some(evicted) => evicted.had_alias,
+            None => {
+                let mut router = self.shared.router.lock("retire");
+                // A list may still name a session that is gone, and its place may have been taken.
+                let found = router.find(cell.peer, cell.conv);
+                if !found.is_some_and(|found| Arc::ptr_eq(found.session, cell)) {
+                    return;
+                }
+                let has_alias = router.alias(cell.peer) == Some(cell.conv);
+                router.remove(cell.peer, cell.conv);
+                if was_embryo {
+                    router.embryo_gone();
+                    return;
+                }
+                has_alias
+            }
+        };
         self.shared.forget_waiting(cell);
         if is_replaced && fate != Fate::Finished {
             // protocol.md 12.8: another peer begins there, and its next datagram is to find no record.

@@ -82,6 +82,11 @@ impl Lifetime {
         self.created
     }
 
+    /// Whether [`accept`](Self::accept) was called.
+    pub(crate) const fn is_accepted(&self) -> bool {
+        self.accepted
+    }
+
     /// The application has it now.
     pub(crate) const fn accept(&mut self) {
         self.accepted = true;

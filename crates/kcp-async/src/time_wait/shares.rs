@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use kcp_engine::Instant;
 
 use super::{Key, NO_KEY};
-use crate::router::{Prefix, prefix};
+use crate::eviction::Scope;
 
 /// The order in which the records of a prefix make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,27 +20,27 @@ pub(super) enum Rank {
 /// How many records each prefix has, and which of them goes first.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
-    ranked: BTreeSet<(Prefix, Rank, Key)>,
-    counts: HashMap<Prefix, usize, RandomState>,
-    populous: BTreeSet<(usize, Prefix)>,
+    ranked: BTreeSet<(Scope, Rank, Key)>,
+    counts: HashMap<Scope, usize, RandomState>,
+    populous: BTreeSet<(usize, Scope)>,
 }
 
 impl Shares {
     pub(super) fn add(&mut self, key: Key, rank: Rank) {
-        let prefix = prefix(key.0.ip());
+        let prefix = Scope::prefix(key.0);
         self.ranked.insert((prefix, rank, key));
         self.count(prefix, |count| count + 1);
     }
 
     pub(super) fn remove(&mut self, key: Key, rank: Rank) {
-        let prefix = prefix(key.0.ip());
+        let prefix = Scope::prefix(key.0);
         self.ranked.remove(&(prefix, rank, key));
         self.count(prefix, |count| count - 1);
     }
 
     /// The record that makes room for one of this address in a full share or table.
     pub(super) fn victim(&self, now: Instant, newcomer: Key, table_is_full: bool) -> Option<Key> {
-        let own = prefix(newcomer.0.ip());
+        let own = Scope::prefix(newcomer.0);
         if self.counts.get(&own).is_some_and(|&count| count >= SHARE) {
             return self.first_of(own, now);
         }
@@ -48,7 +48,7 @@ impl Shares {
         self.first_of(*most, now)
     }
 
-    fn first_of(&self, prefix: Prefix, now: Instant) -> Option<Key> {
+    fn first_of(&self, prefix: Scope, now: Instant) -> Option<Key> {
         let of = |rank: Rank| {
             let from = (prefix, rank, NO_KEY);
             let next = self.ranked.range(from..).next();
@@ -66,7 +66,7 @@ impl Shares {
         victim.map(|&(.., key)| key)
     }
 
-    fn count(&mut self, prefix: Prefix, change: impl Fn(usize) -> usize) {
+    fn count(&mut self, prefix: Scope, change: impl Fn(usize) -> usize) {
         let old = self.counts.remove(&prefix).unwrap_or(0);
         self.populous.remove(&(old, prefix));
         let new = change(old);

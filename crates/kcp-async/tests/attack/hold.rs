@@ -302,7 +302,7 @@ async fn slow_clients_are_bounded_per_source_and_must_work() {
     assert_eq!(server.stats().sessions, 0);
     figure(
         "slow-loris sessions: per source, and what keeps one open",
-        "100 (configured; default 16,384), anything valid within the idle timeout (10 min)",
+        "100 (configured; default 1,024), anything valid within the idle timeout (10 min)",
         "no limit, never reaped",
     );
 }

@@ -15,6 +15,7 @@
 )]
 mod net;
 
+mod evict;
 mod flood;
 mod forge;
 mod hold;

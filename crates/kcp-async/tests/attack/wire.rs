@@ -1,6 +1,6 @@
 //! A socket that takes datagrams from any forged address, and small things for all attacks.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -27,6 +27,8 @@ struct State {
     injected: VecDeque<(SocketAddr, Vec<u8>)>,
     reader: Option<Waker>,
     tally: Tally,
+    /// Sockets of the network outside 10.0.0.0/8.
+    admitted: HashSet<SocketAddr>,
 }
 
 /// What the server did.
@@ -76,6 +78,11 @@ impl Wire {
         }
     }
 
+    /// What the server sends to this address arrives there.
+    pub(crate) fn admit(&self, addr: SocketAddr) {
+        self.state.lock().unwrap().admitted.insert(addr);
+    }
+
     /// The counts since the last call.
     pub(crate) fn take_tally(&self) -> Tally {
         std::mem::take(&mut self.state.lock().unwrap().tally)
@@ -84,10 +91,10 @@ impl Wire {
 
 impl DatagramSocket for Wire {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        if !is_forged(transmit.destination) {
+        let mut state = self.state.lock().unwrap();
+        if !is_forged(transmit.destination) || state.admitted.contains(&transmit.destination) {
             return self.inner.try_send(transmit);
         }
-        let mut state = self.state.lock().unwrap();
         state.tally.datagrams += transmit.datagrams().count() as u64;
         state.tally.bytes += transmit.contents.len() as u64;
         Ok(())
@@ -189,17 +196,26 @@ pub(crate) fn echo(server: &KcpEndpoint) -> Arc<AtomicUsize> {
     delivered
 }
 
-/// Accepts everything and reads it, and never says a word.
-pub(crate) fn sink(server: &KcpEndpoint) {
+/// Bytes by peer.
+pub(crate) type Delivered = Arc<Mutex<HashMap<SocketAddr, usize>>>;
+
+/// Accepts everything and reads it, and never says a word. What came is counted.
+pub(crate) fn sink(server: &KcpEndpoint) -> Delivered {
     let server = server.clone();
+    let delivered = Delivered::default();
+    let counts = Arc::clone(&delivered);
     tokio::spawn(async move {
-        while let Ok((stream, _)) = server.accept().await {
+        while let Ok((stream, peer)) = server.accept().await {
+            let counts = Arc::clone(&counts);
             tokio::spawn(async move {
                 let mut buffer = [0; 4_096];
-                while let Ok(1..) = stream.recv(&mut buffer).await {}
+                while let Ok(length @ 1..) = stream.recv(&mut buffer).await {
+                    *counts.lock().unwrap().entry(peer).or_default() += length;
+                }
             });
         }
     });
+    delivered
 }
 
 /// One line for the table in `docs/testing.md`.

@@ -1,0 +1,191 @@
+//! Room for one more session (`docs/protocol.md` 11.4.1).
+
+use std::cmp::Reverse;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kcp_engine::Instant;
+
+use super::EndpointDriver;
+use crate::error::ConnectionError;
+use crate::eviction::{Class, PROTECTED, Scope};
+use crate::router::{Origin, Router};
+use crate::session::{Evicted, SessionCell};
+
+/// Sessions that wait for accept and may be evicted, as one look at all of them found it.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// The longest silent last.
+    found: Vec<Arc<SessionCell>>,
+    /// Not before this is there another look.
+    next: Instant,
+}
+
+impl EndpointDriver {
+    /// Makes room among the sessions that have not been accepted. `false` if there is none.
+    pub(super) fn backlog_has_room(
+        &mut self,
+        router: &mut Router<Arc<SessionCell>>,
+        has_first: bool,
+        now: Instant,
+    ) -> bool {
+        let backlog = self.shared.config.backlog();
+        // Embryos take up to half: a hundred forged datagrams a second would otherwise keep all of
+        // it taken, and every client out.
+        if !has_first && router.embryos() >= backlog / 2 {
+            return self.evict_embryo(router, now);
+        }
+        let waiting = self.shared.accepted.lock("backlog").ready.len();
+        if router.embryos() + waiting < backlog {
+            return true;
+        }
+        self.evict_embryo(router, now) || self.evict_waiting(router, now)
+    }
+
+    /// Makes room in the table, the networks around an address and for the address itself. `false`
+    /// if there is none.
+    pub(super) fn table_has_room(
+        &mut self,
+        router: &mut Router<Arc<SessionCell>>,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> bool {
+        let config = &self.shared.config;
+        let (table, source) = (config.session_limit(), config.source_limit());
+        let full_address = !config.shares_remote() && router.count_at(peer) >= PER_ADDRESS;
+        if full_address && !self.evict_sibling(router, peer, now) {
+            return false;
+        }
+        let mut scopes: Vec<Scope> = Scope::all_of(peer).collect();
+        while let Some(scope) = scopes.pop() {
+            let limit = scope.limit(table, source);
+            let count = match scope {
+                Scope::TABLE => router.len(),
+                _ => self.eviction.count(scope),
+            };
+            if count < limit {
+                continue;
+            }
+            let Some((victim, class)) = self.eviction.victim(scope, limit, now) else {
+                return false;
+            };
+            self.evict(router, &victim, class);
+        }
+        true
+    }
+
+    fn evict_embryo(&mut self, router: &mut Router<Arc<SessionCell>>, now: Instant) -> bool {
+        let mut oldest = self.embryos.values().take(EMBRYOS_CHECKED);
+        let silent = |cell: &&Arc<SessionCell>| {
+            is_silent(cell.state.lock("embryo").rank().silent_since, now)
+        };
+        let Some(victim) = oldest.find(silent).map(Arc::clone) else {
+            return false;
+        };
+        self.evict(router, &victim, Class::Undelivered);
+        true
+    }
+
+    fn evict_waiting(&mut self, router: &mut Router<Arc<SessionCell>>, now: Instant) -> bool {
+        if self.waiting.found.is_empty() && self.waiting.next <= now {
+            self.waiting.next = now + SURVEY_INTERVAL;
+            let queue = self.shared.accepted.lock("survey");
+            let ranked = queue
+                .ready
+                .iter()
+                .map(|cell| (cell.state.lock("survey").rank(), cell));
+            let mut found: Vec<_> = ranked
+                .filter(|(rank, _)| {
+                    rank.class == Class::Undelivered && is_silent(rank.silent_since, now)
+                })
+                .map(|(rank, cell)| (rank.silent_since, Arc::clone(cell)))
+                .collect();
+            found.sort_by_key(|&(since, ref cell)| Reverse((since, cell.id)));
+            self.waiting.found = found.into_iter().map(|(_, cell)| cell).collect();
+        }
+        while let Some(cell) = self.waiting.found.pop() {
+            let mut session = cell.state.lock("evict waiting");
+            let rank = session.rank();
+            let still = session.end().is_none() && !session.life.is_accepted();
+            drop(session);
+            if still && rank.class == Class::Undelivered && is_silent(rank.silent_since, now) {
+                self.evict(router, &cell, rank.class);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Many sessions of one address are a stock client that starts again and again, or forged: the
+    /// first of the order goes.
+    fn evict_sibling(
+        &mut self,
+        router: &mut Router<Arc<SessionCell>>,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> bool {
+        let accepted = router
+            .at(peer)
+            .filter(|cell| cell.origin == Origin::Accepted);
+        let ranked = accepted.map(|cell| (cell.state.lock("sibling").rank(), cell));
+        let first = ranked.min_by_key(|(rank, cell)| (rank.class, rank.silent_since, cell.id));
+        let Some((rank, victim)) = first.map(|(rank, cell)| (rank, Arc::clone(cell))) else {
+            return false;
+        };
+        let silent = is_silent(rank.silent_since, now);
+        if silent {
+            self.evict(router, &victim, rank.class);
+        }
+        silent
+    }
+
+    /// Takes a session out of the router at once; the rest follows when it is served.
+    fn evict(
+        &mut self,
+        router: &mut Router<Arc<SessionCell>>,
+        cell: &Arc<SessionCell>,
+        class: Class,
+    ) {
+        let counters = &self.shared.counters;
+        match class {
+            Class::Undelivered => counters.evicted_undelivered.add(1),
+            Class::Unvalidated => counters.evicted_unvalidated.add(1),
+            Class::Closing => counters.evicted_closing.add(1),
+            Class::Idle => counters.evicted_idle.add(1),
+        }
+        let had_alias = router.alias(cell.peer) == Some(cell.conv);
+        let found = router.find(cell.peer, cell.conv);
+        // A connecting session may have taken its place already.
+        if found.is_some_and(|found| Arc::ptr_eq(found.session, cell)) {
+            router.remove(cell.peer, cell.conv);
+        }
+        let mut session = cell.state.lock("evict");
+        self.eviction.leave(cell, &mut session);
+        session.finish(ConnectionError::Evicted, &mut self.wake);
+        session.evicted = Some(Evicted {
+            // A client whose first datagram is all that came may begin again.
+            remembered: class != Class::Undelivered,
+            had_alias,
+        });
+        if session.embryo.take().is_some() {
+            router.embryo_gone();
+            self.embryos.remove(&cell.id);
+        }
+        self.touch(cell, &mut session);
+        drop(session);
+        self.shared.forget_waiting(cell);
+        crate::log::debug!(peer = %cell.peer, conv = %cell.conv, ?class, "evicted");
+    }
+}
+
+fn is_silent(since: Instant, now: Instant) -> bool {
+    now.saturating_since(since) > PROTECTED
+}
+
+/// Sessions of one address, unless it is said to have many.
+const PER_ADDRESS: usize = 64;
+/// The backlog is looked through this often at most.
+const SURVEY_INTERVAL: Duration = Duration::from_millis(100);
+/// The oldest embryos are silent nearly always.
+const EMBRYOS_CHECKED: usize = 64;

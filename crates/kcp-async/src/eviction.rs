@@ -1,0 +1,324 @@
+//! Which session makes room for a new one (`docs/protocol.md` 11.4.1). Pure.
+//!
+//! Every accepted session has an entry per scope (the table, and each prefix of its address), in
+//! the order of eviction. Entries are not moved when something is heard: one that reaches the front
+//! is compared with its session, and moved back if the session was heard since. So a datagram
+//! costs nothing, and a search costs a lookup and what had to be moved: each session at most once
+//! a second, [`CHECKS_PER_WINDOW`] of them in 100 ms. Sessions that connected are never evicted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use kcp_engine::Instant;
+
+use crate::deadlines::SessionId;
+use crate::session::{Session, SessionCell};
+
+/// Why a session may be evicted; earlier classes go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    /// The address is not validated, and the application got nothing beyond the first datagram.
+    Undelivered,
+    /// The address is not validated.
+    Unvalidated,
+    /// The application has closed it.
+    Closing,
+    /// All others.
+    Idle,
+}
+
+/// Where a session stands in the order: its class, and since when it is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rank {
+    pub(crate) class: Class,
+    pub(crate) silent_since: Instant,
+}
+
+/// Sessions that have one bound: the endpoint's, or those of a prefix. The first byte is the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Scope([u8; 8]);
+
+/// The order of eviction of one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct EvictionOrder {
+    entries: BTreeMap<(Scope, Class, Instant, SessionId), Arc<SessionCell>>,
+    counts: HashMap<Scope, [usize; 4], RandomState>,
+    /// Source prefixes by how many of their sessions are of [`Class::Idle`], in each scope around them.
+    populous: BTreeSet<(Scope, usize, Scope)>,
+    checks: Checks,
+}
+
+/// Sessions that may still be compared with their entry.
+#[derive(Debug, Default)]
+struct Checks {
+    window: u64,
+    spent: usize,
+}
+
+impl EvictionOrder {
+    /// Enters an accepted session.
+    pub(crate) fn enter(&mut self, cell: &Arc<SessionCell>, session: &mut Session) {
+        let rank = session.rank();
+        session.ranked = Some(rank);
+        self.put(cell, rank);
+    }
+
+    /// Moves a session whose class has changed. To be called when it is served.
+    pub(crate) fn update(&mut self, cell: &Arc<SessionCell>, session: &mut Session) {
+        let Some(old) = session.ranked else { return };
+        let class = session.class();
+        if class != old.class {
+            self.take(cell, old);
+            self.enter(cell, session);
+        }
+    }
+
+    /// Takes a session out.
+    pub(crate) fn leave(&mut self, cell: &Arc<SessionCell>, session: &mut Session) {
+        if let Some(rank) = session.ranked.take() {
+            self.take(cell, rank);
+        }
+    }
+
+    /// Accepted sessions in a scope.
+    pub(crate) fn count(&self, scope: Scope) -> usize {
+        self.counts
+            .get(&scope)
+            .map_or(0, |counts| counts.iter().sum())
+    }
+
+    /// The session that a new one displaces in a full scope, if any may be.
+    ///
+    /// A class is spared while sessions of unvalidated peers before it fill half of the scope: those
+    /// displace each other, a second after their last datagram, and no better ones.
+    pub(crate) fn victim(
+        &mut self,
+        scope: Scope,
+        limit: usize,
+        now: Instant,
+    ) -> Option<(Arc<SessionCell>, Class)> {
+        let classes = [
+            Class::Undelivered,
+            Class::Unvalidated,
+            Class::Closing,
+            Class::Idle,
+        ];
+        for class in classes {
+            if self.is_spared(scope, class, limit) {
+                return None;
+            }
+            let found = match class {
+                Class::Idle if !scope.is_prefix() => self.idle_of_the_most_populous(scope, now),
+                _ => self.longest_silent(scope, class, now),
+            };
+            if let Some(cell) = found {
+                return Some((cell, class));
+            }
+        }
+        None
+    }
+
+    fn is_spared(&self, scope: Scope, class: Class, limit: usize) -> bool {
+        let counts = self.counts.get(&scope).copied().unwrap_or_default();
+        let before: usize = match class {
+            Class::Undelivered => return false,
+            Class::Unvalidated => counts[0],
+            Class::Closing | Class::Idle => counts[0] + counts[1],
+        };
+        2 * before >= limit
+    }
+
+    fn longest_silent(
+        &mut self,
+        scope: Scope,
+        class: Class,
+        now: Instant,
+    ) -> Option<Arc<SessionCell>> {
+        loop {
+            let from = (scope, class, Instant::ZERO, SessionId(0));
+            let (&(at, kind, silent_since, _), cell) = self.entries.range(from..).next()?;
+            let silent = now.saturating_since(silent_since) > PROTECTED;
+            if at != scope || kind != class || !silent || !self.checks.take(now) {
+                return None;
+            }
+            let cell = Arc::clone(cell);
+            let mut session = cell.state.lock("evict");
+            let actual = session.rank();
+            if session.ranked == Some(actual) {
+                drop(session);
+                return Some(cell);
+            }
+            self.leave(&cell, &mut session);
+            self.enter(&cell, &mut session);
+        }
+    }
+
+    fn idle_of_the_most_populous(
+        &mut self,
+        scope: Scope,
+        now: Instant,
+    ) -> Option<Arc<SessionCell>> {
+        let range = (scope, 0, Scope::TABLE)..=(scope, usize::MAX, Scope::LAST);
+        let populous = self.populous.range(range).rev();
+        let prefixes: Vec<Scope> = populous
+            .take(PREFIXES)
+            .map(|&(.., prefix)| prefix)
+            .collect();
+        prefixes
+            .into_iter()
+            .find_map(|prefix| self.longest_silent(prefix, Class::Idle, now))
+    }
+
+    fn put(&mut self, cell: &Arc<SessionCell>, rank: Rank) {
+        for scope in Scope::all_of(cell.peer) {
+            let key = (scope, rank.class, rank.silent_since, cell.id);
+            self.entries.insert(key, Arc::clone(cell));
+        }
+        self.count_one(cell.peer, rank.class, |count| *count += 1);
+    }
+
+    fn take(&mut self, cell: &Arc<SessionCell>, rank: Rank) {
+        for scope in Scope::all_of(cell.peer) {
+            let key = (scope, rank.class, rank.silent_since, cell.id);
+            self.entries.remove(&key);
+        }
+        self.count_one(cell.peer, rank.class, |count| *count -= 1);
+    }
+
+    fn count_one(&mut self, peer: SocketAddr, class: Class, change: impl Fn(&mut usize)) {
+        let mut idle = (0, 0);
+        for scope in Scope::all_of(peer) {
+            let counts = self.counts.entry(scope).or_default();
+            let before = counts[Class::Idle as usize];
+            change(&mut counts[class as usize]);
+            idle = (before, counts[Class::Idle as usize]);
+            if counts.iter().all(|&count| count == 0) {
+                self.counts.remove(&scope);
+            }
+        }
+        // The innermost scope came last.
+        if idle.0 != idle.1 {
+            let prefix = Scope::prefix(peer);
+            for scope in Scope::all_of(peer).filter(|scope| !scope.is_prefix()) {
+                self.populous.remove(&(scope, idle.0, prefix));
+                if idle.1 > 0 {
+                    self.populous.insert((scope, idle.1, prefix));
+                }
+            }
+        }
+    }
+}
+
+impl Checks {
+    fn take(&mut self, now: Instant) -> bool {
+        let window = now.as_micros() / 100_000;
+        if window != self.window {
+            *self = Self { window, spent: 0 };
+        }
+        self.spent += 1;
+        self.spent <= CHECKS_PER_WINDOW
+    }
+}
+
+impl Scope {
+    /// All sessions.
+    pub(crate) const TABLE: Self = Self([0; 8]);
+    const LAST: Self = Self([u8::MAX; 8]);
+
+    /// The part of an address that one customer of a network usually has: IPv4 /24, IPv6 /56.
+    pub(crate) fn prefix(addr: SocketAddr) -> Self {
+        match addr.ip().to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                Self([4, a, b, c, 0, 0, 0, 0])
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, g, ..] = ip.octets();
+                Self([6, a, b, c, d, e, f, g])
+            }
+        }
+    }
+
+    /// Every scope of an address, outermost first: the table, for IPv6 /32 and /48, the prefix.
+    pub(crate) fn all_of(addr: SocketAddr) -> impl Iterator<Item = Self> {
+        let prefix = Self::prefix(addr);
+        let Self([kind, a, b, c, d, e, f, _]) = prefix;
+        let networks = (kind == 6).then_some([
+            Self([1, a, b, c, d, 0, 0, 0]),
+            Self([2, a, b, c, d, e, f, 0]),
+        ]);
+        std::iter::once(Self::TABLE)
+            .chain(networks.into_iter().flatten())
+            .chain([prefix])
+    }
+
+    /// How many sessions it may have, if a prefix may have `limit` and the table `table`.
+    pub(crate) const fn limit(self, table: usize, limit: usize) -> usize {
+        match self.0[0] {
+            0 => table,
+            1 => limit.saturating_mul(V6_32),
+            2 => limit.saturating_mul(V6_48),
+            _ => limit,
+        }
+    }
+
+    const fn is_prefix(self) -> bool {
+        self.0[0] >= 4
+    }
+}
+
+/// A session that was heard within this time is not evicted: it is in use, or its peer had no time
+/// to answer yet.
+pub(crate) const PROTECTED: Duration = Duration::from_secs(1);
+/// A millisecond or so.
+const CHECKS_PER_WINDOW: usize = 8_192;
+/// Prefixes that are searched for a session that is idle.
+const PREFIXES: usize = 8;
+/// A site has a /48 and 256 prefixes in it; a provider has a /32.
+const V6_48: usize = 4;
+const V6_32: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scopes(text: &str) -> Vec<Scope> {
+        Scope::all_of(text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn scopes_are_nested() {
+        assert_eq!(scopes("10.0.0.1:1"), scopes("[::ffff:10.0.0.200]:9"));
+        assert_ne!(scopes("10.0.0.1:1")[1], scopes("10.0.1.1:1")[1]);
+        let one = scopes("[2001:db8:0:aa00::1]:1");
+        assert_eq!(one, scopes("[2001:db8:0:aaff::2]:2"));
+        let other = scopes("[2001:db8:0:ab00::1]:1");
+        assert_eq!((&one[..3], one.len()), (&other[..3], 4));
+        assert_ne!(one[3], other[3]);
+        let site = scopes("[2001:db8:1:aa00::1]:1");
+        assert_eq!(one[..2], site[..2]);
+        assert_ne!(one[2], site[2]);
+    }
+
+    #[test]
+    fn limits_grow_with_the_network() {
+        let limits = |text| -> Vec<usize> {
+            let scopes = scopes(text).into_iter();
+            scopes.map(|scope| scope.limit(65_536, 1_024)).collect()
+        };
+        assert_eq!(limits("10.0.0.1:1"), [65_536, 1_024]);
+        assert_eq!(limits("[2001:db8::1]:1"), [65_536, 16_384, 4_096, 1_024]);
+    }
+
+    #[test]
+    fn checks_are_bounded() {
+        let mut checks = Checks::default();
+        let at = |ms: u64| Instant::from_micros(ms * 1_000);
+        let taken = (0..100_000).filter(|_| checks.take(at(50))).count();
+        assert_eq!(taken, CHECKS_PER_WINDOW);
+        assert!(checks.take(at(100)));
+    }
+}

@@ -1,0 +1,40 @@
+//! Where a session stands in the order of eviction (`docs/protocol.md` 11.4.1).
+
+use super::{Session, Shutdown};
+use crate::eviction::{Class, Rank};
+
+impl Session {
+    /// Class and silence as they are now.
+    pub(crate) fn rank(&mut self) -> Rank {
+        // What does not validate an address is heard from anyone; only new data counts.
+        let heard = match self.engine.is_proven() {
+            true => self.engine.last_heard(),
+            false => self.engine.last_new_push(),
+        };
+        Rank {
+            class: self.class(),
+            silent_since: heard.unwrap_or_else(|| self.life.created()),
+        }
+    }
+
+    pub(crate) fn class(&mut self) -> Class {
+        if !self.engine.is_proven() {
+            return match self.has_delivered() {
+                true => Class::Unvalidated,
+                false => Class::Undelivered,
+            };
+        }
+        match self.life.shutdown() {
+            Shutdown::NotAsked => Class::Idle,
+            _ => Class::Closing,
+        }
+    }
+
+    /// Whether the application got more than the first datagram: a forged one brings that much.
+    fn has_delivered(&mut self) -> bool {
+        if !self.delivered && self.life.is_accepted() {
+            self.delivered = self.engine.classic_state().rcv_nxt != self.opened_until;
+        }
+        self.delivered
+    }
+}

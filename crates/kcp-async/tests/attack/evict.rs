@@ -1,0 +1,374 @@
+//! Full tables, prefixes and backlogs: who makes room for a new session (`docs/protocol.md` 11.4.1).
+
+use kcp_async::{ConnectionError, EndpointConfig, KcpEndpoint, KcpStream};
+use kcp_engine::Command;
+use tokio::time::timeout;
+
+use crate::net::{Net, SERVER, StockPeer, addr, ms, secs, segment, sleep};
+use crate::wire::{Wire, crowded, echo, embryo, figure, opener, scattered, sink, turbo};
+
+/// This many sessions from one endpoint, each of which has been answered, so that its address is
+/// validated.
+async fn validated(net: &Net, from: &str, server: &str, sessions: usize) -> Attacker {
+    let endpoint = net.endpoint(from, turbo().allow_shared_remote(true));
+    let mut streams = Vec::new();
+    for _ in 0..sessions {
+        let stream = endpoint.connect(server).await.unwrap();
+        stream.send(b"hold this").await.unwrap();
+        // Those that are refused are not answered.
+        let _ = timeout(ms(50), stream.recv_message()).await;
+        // The acknowledgement shows the mark, so the next session does not replace this one (13.4).
+        sleep(ms(15)).await;
+        streams.push(stream);
+    }
+    Attacker {
+        streams,
+        _endpoint: endpoint,
+    }
+}
+
+struct Attacker {
+    streams: Vec<KcpStream>,
+    _endpoint: KcpEndpoint,
+}
+
+impl Attacker {
+    fn evicted(&self) -> usize {
+        let over = |stream: &&KcpStream| stream.close_reason().is_some();
+        self.streams.iter().filter(over).count()
+    }
+}
+
+/// A client that is answered, and stays.
+async fn served(net: &Net, from: &str, server: &str) -> (KcpEndpoint, KcpStream) {
+    let client = net.endpoint(from, turbo());
+    let stream = client.connect(server).await.unwrap();
+    stream.send(b"a real client").await.unwrap();
+    let answer = timeout(secs(9), stream.recv_message()).await;
+    assert_eq!(answer.unwrap().unwrap(), b"a real client", "{from}");
+    (client, stream)
+}
+
+fn small_table() -> EndpointConfig {
+    // 64 for a prefix: the least.
+    turbo().max_sessions(256)
+}
+
+/// Four prefixes of validated sessions fill the table. They are idle, so clients from elsewhere get
+/// in; those that are in use stay.
+#[tokio::test(start_paused = true)]
+async fn four_prefixes_do_not_fill_the_table_for_good() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, small_table());
+    echo(&server);
+    let mut attackers = Vec::new();
+    for n in 1..=4 {
+        let from = format!("10.9.{n}.1:7");
+        attackers.push(validated(&net, &from, SERVER, 64).await);
+    }
+    assert_eq!(server.stats().sessions, 256);
+    sleep(secs(2)).await;
+    let in_use = &attackers[0].streams[0];
+    in_use.send(b"still here").await.unwrap();
+    in_use.recv_message().await.unwrap();
+    let mut clients = Vec::new();
+    for n in 0..20 {
+        clients.push(served(&net, &format!("10.8.{n}.1:7"), SERVER).await);
+    }
+    let stats = server.stats();
+    assert_eq!((stats.sessions, stats.dropped_limit), (256, 0));
+    assert_eq!((stats.evicted_idle, stats.evicted_undelivered), (20, 0));
+    assert_eq!(in_use.close_reason(), None);
+    figure(
+        "the table filled by validated sessions of four prefixes: clients elsewhere that get in",
+        "20 of 20, with their first datagram",
+        "no limit",
+    );
+}
+
+/// The most populous prefix gives first.
+#[tokio::test(start_paused = true)]
+async fn the_most_populous_prefix_makes_room() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, turbo().max_sessions(100).per_source_limit(64));
+    echo(&server);
+    let few = validated(&net, "10.9.1.1:7", SERVER, 40).await;
+    sleep(secs(60)).await;
+    let many = validated(&net, "10.9.2.1:7", SERVER, 60).await;
+    sleep(secs(2)).await;
+    let mut clients = Vec::new();
+    for n in 0..15 {
+        clients.push(served(&net, &format!("10.8.{n}.1:7"), SERVER).await);
+    }
+    assert_eq!(server.stats().evicted_idle, 15);
+    // They learn of it when they next send.
+    for stream in few.streams.iter().chain(&many.streams) {
+        let _ = stream.send(b"and now?").await;
+    }
+    sleep(secs(5)).await;
+    assert_eq!((few.evicted(), many.evicted()), (0, 15));
+}
+
+/// A prefix that is full lets its own clients in too.
+#[tokio::test(start_paused = true)]
+async fn a_full_prefix_makes_room_for_its_own() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, small_table());
+    echo(&server);
+    let _attacker = validated(&net, "10.9.1.1:7", SERVER, 64).await;
+    assert_eq!(server.stats().sessions, 64);
+    sleep(secs(2)).await;
+    let _client1 = served(&net, "10.9.1.77:7", SERVER).await;
+    assert_eq!(
+        (server.stats().sessions, server.stats().evicted_idle),
+        (64, 1)
+    );
+}
+
+/// IPv6: 256 prefixes of one site, then many sites of one provider.
+#[tokio::test(start_paused = true)]
+async fn networks_of_ipv6_are_bounded_as_a_whole() {
+    const V6: &str = "[2001:db8:ffff::1]:4000";
+    let net = Net::clean();
+    let server = net.endpoint(V6, turbo().max_sessions(2_048));
+    echo(&server);
+    let mut held = Vec::new();
+    for n in 0..6 {
+        let from = format!("[2001:db8:0:{n:x}00::1]:7");
+        held.push(validated(&net, &from, V6, 64).await);
+    }
+    assert_eq!(server.stats().sessions, 4 * 64, "a /48");
+    for n in 1..20 {
+        let from = format!("[2001:db8:{n:x}::1]:7");
+        held.push(validated(&net, &from, V6, 64).await);
+    }
+    assert_eq!(server.stats().sessions, 16 * 64, "a /32");
+    sleep(secs(12)).await;
+    let before = server.stats();
+    assert_eq!(before.sessions, 16 * 64);
+    // Elsewhere nothing is evicted; inside, the idle make room.
+    let _client2 = served(&net, "[2001:db9::1]:7", V6).await;
+    assert_eq!(server.stats().evicted_idle, before.evicted_idle);
+    let _client3 = served(&net, "[2001:db8:0:9900::1]:7", V6).await;
+    let _client4 = served(&net, "[2001:db8:99::1]:7", V6).await;
+    assert_eq!(server.stats().evicted_idle, before.evicted_idle + 2);
+    assert_eq!(server.stats().sessions, 16 * 64 + 1);
+}
+
+/// The four classes in one prefix, each with its counter, and none that was heard within a second.
+#[tokio::test(start_paused = true)]
+async fn the_order_of_eviction() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, turbo().per_source_limit(16));
+    let (answering, _silent) = (net.endpoint("10.0.0.20:1", turbo()), ());
+    // Idle, two of them; the first is silent for longer.
+    let mut idle = Vec::new();
+    let mut accepted = Vec::new();
+    let shared = net.endpoint("10.0.0.21:1", turbo().allow_shared_remote(true));
+    for _ in 0..2 {
+        idle.push(answer_one(&shared, &server).await);
+        sleep(secs(1)).await;
+    }
+    // Closing: we have said all, the client has not.
+    let (_client, mut closing) = answer_one(&answering, &server).await;
+    tokio::io::AsyncWriteExt::shutdown(&mut closing)
+        .await
+        .unwrap();
+    // Unvalidated: a stock client that has sent two datagrams.
+    let mut uploader = StockPeer::new(net.raw("10.0.0.22:1"), addr(SERVER), 5);
+    for _ in 0..2 {
+        uploader.engine.send(b"upload").unwrap();
+        uploader.live(ms(100), |_| false).await;
+        if accepted.is_empty() {
+            accepted.push(server.accept().await.unwrap().0);
+        }
+        accepted[0].recv_message().await.unwrap();
+    }
+    // One datagram, read by the application.
+    let raw = net.raw("10.0.0.23:1");
+    raw.send(addr(SERVER), &opener(9));
+    let (forged, _) = server.accept().await.unwrap();
+    forged.recv_message().await.unwrap();
+    sleep(secs(3)).await;
+    // Eleven that are in use.
+    let busy = net.endpoint("10.0.0.24:1", turbo().allow_shared_remote(true));
+    let mut busy_streams = Vec::new();
+    for _ in 0..11 {
+        busy_streams.push(answer_one(&busy, &server).await);
+    }
+    assert_eq!(server.stats().sessions, 16);
+    let newcomers = net.raw("10.0.0.30:1");
+    let mut reasons = Vec::new();
+    for conv in 1..=6 {
+        newcomers.send(addr(SERVER), &opener(conv));
+        sleep(ms(15)).await;
+        let over = [&forged, &accepted[0], &closing, &idle[0].1, &idle[1].1];
+        let over = over.iter().filter(|stream| stream.close_reason().is_some());
+        reasons.push(over.count());
+        let stats = server.stats();
+        let counts = [
+            stats.evicted_undelivered,
+            stats.evicted_unvalidated,
+            stats.evicted_closing,
+            stats.evicted_idle,
+        ];
+        let expected = [
+            [1, 0, 0, 0],
+            [1, 1, 0, 0],
+            [1, 1, 1, 0],
+            [1, 1, 1, 1],
+            [1, 1, 1, 2],
+        ];
+        assert_eq!(
+            counts,
+            expected[(conv as usize - 1).min(4)],
+            "newcomer {conv}"
+        );
+        assert_eq!(
+            idle[1].1.close_reason().is_some(),
+            conv > 4,
+            "the longer idle first"
+        );
+    }
+    assert_eq!(reasons, [1, 2, 3, 4, 5, 5]);
+    assert_eq!(forged.close_reason(), Some(ConnectionError::Evicted));
+    let error = idle[0].1.recv_message().await.unwrap_err();
+    assert!(error.to_string().contains("made room"), "{error}");
+    assert_eq!(
+        server.stats().dropped_limit,
+        1,
+        "all others were heard within a second"
+    );
+    assert!(
+        busy_streams
+            .iter()
+            .all(|(_, stream)| stream.close_reason().is_none())
+    );
+}
+
+/// Both sides of a session in which the server has been answered.
+async fn answer_one(client: &KcpEndpoint, server: &KcpEndpoint) -> (KcpStream, KcpStream) {
+    let stream = client.connect(SERVER).await.unwrap();
+    stream.send(b"hello").await.unwrap();
+    let (accepted, _) = server.accept().await.unwrap();
+    accepted.recv_message().await.unwrap();
+    accepted.send(b"welcome").await.unwrap();
+    stream.recv_message().await.unwrap();
+    sleep(ms(15)).await;
+    (stream, accepted)
+}
+
+/// A stock client uploads, and pauses; its own /24 forges 17,500 first datagrams in a second.
+async fn upload_beside_a_flood(
+    config: EndpointConfig,
+    forged: fn(u32) -> Vec<(std::net::SocketAddr, Vec<u8>)>,
+) {
+    let net = Net::clean();
+    let (server, wire) = Wire::server(&net, config);
+    let delivered = sink(&server);
+    let honest = "203.0.113.5:9";
+    wire.admit(addr(honest));
+    let mut client = StockPeer::new(net.raw(honest), addr(SERVER), 77);
+    for _ in 0..3 {
+        client.engine.send(&[7; 1_000]).unwrap();
+        client.live(ms(100), |engine| engine.is_drained()).await;
+    }
+    client.live(secs(4), |_| false).await;
+    for n in 0..10 {
+        let burst = (n * 1_750..(n + 1) * 1_750).flat_map(forged);
+        wire.flood(burst).await;
+        client.live(ms(100), |_| false).await;
+    }
+    client.engine.send(&[7; 1_000]).unwrap();
+    assert!(client.live(secs(2), |engine| engine.is_drained()).await);
+    client.live(secs(1), |_| false).await;
+    let stats = server.stats();
+    assert_eq!(stats.evicted_unvalidated, 0, "{stats:?}");
+    assert_eq!(delivered.lock().unwrap()[&addr(honest)], 4_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_uploader_that_pauses_outlives_a_flood_from_its_own_prefix() {
+    upload_beside_a_flood(turbo(), |n| vec![(crowded(n), opener(n + 1))]).await;
+}
+
+/// The whole table full of forged sessions, from prefixes of their own.
+#[tokio::test(start_paused = true)]
+async fn an_uploader_that_pauses_outlives_a_flood_from_everywhere() {
+    let config = turbo().max_sessions(4_000);
+    upload_beside_a_flood(config, |n| vec![(scattered(n), opener(n + 1))]).await;
+}
+
+/// Two datagrams each, the second of which the application gets too.
+#[tokio::test(start_paused = true)]
+async fn an_uploader_that_pauses_outlives_late_embryos() {
+    upload_beside_a_flood(turbo(), |n| {
+        vec![(crowded(n), embryo(n + 1)), (crowded(n), opener(n + 1))]
+    })
+    .await;
+}
+
+/// An application that does not accept: a backlog full of forged sessions lets clients in as soon as
+/// they are silent for a second. Embryos likewise.
+#[tokio::test(start_paused = true)]
+async fn a_full_backlog_makes_room() {
+    for forged in [opener, embryo] {
+        let net = Net::clean();
+        let (server, wire) = Wire::server(&net, turbo());
+        wire.flood((0..2_000).map(|n| (scattered(n), forged(n + 1))))
+            .await;
+        let full = server.stats();
+        sleep(ms(500)).await;
+        wire.flood((5_000..5_010).map(|n| (scattered(n), forged(n + 1))))
+            .await;
+        let refused = server.stats().dropped_backlog - full.dropped_backlog;
+        assert_eq!(refused, 10, "all were heard within a second");
+        sleep(ms(600)).await;
+        wire.flood((6_000..6_010).map(|n| (scattered(n), forged(n + 1))))
+            .await;
+        let stats = server.stats();
+        assert_eq!(
+            (stats.evicted_undelivered, stats.sessions),
+            (10, full.sessions)
+        );
+        assert_eq!(stats.waiting + stats.embryos, full.waiting + full.embryos);
+    }
+}
+
+/// Connected sessions are the application's own choice: no flood ends them.
+#[tokio::test(start_paused = true)]
+async fn connected_sessions_are_not_evicted() {
+    let net = Net::clean();
+    let other = net.endpoint("10.7.7.7:7", turbo());
+    echo(&other);
+    let (server, wire) = Wire::server(&net, turbo().max_sessions(10));
+    sink(&server);
+    let out = server.connect("10.7.7.7:7").await.unwrap();
+    out.send(b"out").await.unwrap();
+    assert_eq!(out.recv_message().await.unwrap(), b"out");
+    sleep(secs(2)).await;
+    for round in 0..5 {
+        wire.flood((0..100).map(|n| (scattered(100 * round + n), opener(n + 1))))
+            .await;
+        sleep(ms(1_100)).await;
+    }
+    assert_eq!((server.stats().sessions, out.close_reason()), (10, None));
+    assert_eq!(server.stats().evicted_undelivered, 4 * 9);
+}
+
+/// One address has 64 sessions at most, unless the endpoint is told that it may have more.
+#[tokio::test(start_paused = true)]
+async fn sessions_of_one_address_are_bounded() {
+    for (shared, held) in [(false, 64), (true, 1_000)] {
+        let net = Net::clean();
+        let (server, wire) = Wire::server(&net, turbo().allow_shared_remote(shared));
+        sink(&server);
+        let first = |n: u32| (scattered(1), segment(n + 1, Command::Push, 0, 0, b"x"));
+        wire.flood((0..1_000).map(first)).await;
+        assert_eq!(server.stats().sessions, held);
+        sleep(secs(2)).await;
+        wire.flood([first(5_000)]).await;
+        assert_eq!(server.stats().accepted as usize, held + 1, "a restart");
+        assert_eq!(server.stats().sessions, held + usize::from(shared));
+    }
+}

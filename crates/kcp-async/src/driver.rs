@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 use crate::deadlines::{Deadlines, SessionId};
 use crate::error::{ConnectionError, KcpError};
 use crate::eviction::EvictionOrder;
+use crate::resets::ResetBudget;
 use crate::session::SessionCell;
 use crate::shared::Shared;
 use crate::wakers::WakeList;
@@ -61,6 +62,8 @@ struct EndpointDriver {
     /// Answers to datagrams without a session: to be sent after unlocking, and lost if they cannot.
     replies: Vec<(Path, [u8; kcp_engine::IKCP_OVERHEAD])>,
     resets: ResetBudget,
+    /// Datagrams of the current receive batch that belong to no session.
+    unknown: Vec<receive::Unknown>,
     eviction: EvictionOrder,
     /// Embryos, oldest first.
     embryos: BTreeMap<SessionId, Arc<SessionCell>>,
@@ -93,6 +96,7 @@ impl EndpointDriver {
             blocked: VecDeque::new(),
             replies: Vec::new(),
             resets: ResetBudget::default(),
+            unknown: Vec::new(),
             eviction: EvictionOrder::default(),
             embryos: BTreeMap::new(),
             waiting: evict::Survey::default(),
@@ -261,43 +265,7 @@ impl Drop for EndpointDriver {
     }
 }
 
-/// How many RSTs may still leave in this second. A flood of questions from forged addresses must
-/// not become a flood of answers.
-#[derive(Debug, Default)]
-struct ResetBudget {
-    second: u64,
-    spent: u32,
-}
-
-impl ResetBudget {
-    fn take(&mut self, now: Instant) -> bool {
-        let second = now.as_micros() / 1_000_000;
-        if second != self.second {
-            *self = Self { second, spent: 0 };
-        }
-        self.spent += 1;
-        self.spent <= RESETS_PER_SECOND
-    }
-}
-
 /// A deadline costs about a microsecond, more if it retransmits: some milliseconds a turn.
 const DEADLINES_PER_TURN: usize = 1_024;
 /// A system call each.
 const NOTICES_PER_TURN: usize = 256;
-/// A restarted server answers this many of its former peers at once; the others ask again.
-const RESETS_PER_SECOND: u32 = 100;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resets_are_limited_per_second() {
-        let mut budget = ResetBudget::default();
-        let at = |ms: u64| Instant::from_micros(ms * 1_000);
-        let sent = (0..500).filter(|_| budget.take(at(1_500))).count();
-        assert_eq!(sent, RESETS_PER_SECOND as usize);
-        assert!(!budget.take(at(1_999)));
-        assert!(budget.take(at(2_000)));
-    }
-}

@@ -265,6 +265,10 @@ impl Scope {
         }
     }
 
+    pub(crate) const fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+
     const fn is_prefix(self) -> bool {
         self.0[0] >= 4
     }

@@ -47,12 +47,25 @@ pub(crate) fn judge(datagram: &[u8]) -> Verdict {
             _ => {}
         }
     }
-    verdict.opens = has_early_push && fresh && !resets;
+    // Ours asks only a peer that it has heard: it has a session elsewhere.
+    verdict.opens = has_early_push && fresh && !resets && verdict.asked_at.is_none();
     verdict.has_first &= verdict.opens;
     if resets {
         verdict.asked_at = None;
     }
     verdict
+}
+
+/// Whether a datagram is what a client sends until it knows its conversation id (`docs/protocol.md`
+/// 13.3): first data, and nothing that says what it has heard.
+pub(crate) fn is_first_flight(datagram: &[u8]) -> bool {
+    judge(datagram).opens
+        && segments(datagram).all(|segment| {
+            segment.is_ok_and(|segment| {
+                let header = segment.header;
+                header.command() == Some(Command::Push) && header.sn.get() < EARLY_SEGMENTS
+            })
+        })
 }
 
 /// The answer to a marked WASK for a session that does not exist: one segment, no larger than the
@@ -125,6 +138,10 @@ mod tests {
         assert!(!judge(&segment(Command::Wask, 0, 0, 0, b"")).opens);
         assert!(!judge(&[]).opens);
         assert!(!judge(&push(0, 0)[..24]).opens, "its payload is missing");
+        let asks = segment(Command::Wask, CLOSE_MARK, 0, 0, b"");
+        let verdict = judge(&[asks, push(0, 0)].concat());
+        assert!(!verdict.opens, "it has a session elsewhere");
+        assert_eq!(verdict.asked_at, Some(WireTs::new(99)));
         let mut foreign = push(0, 0);
         foreign[0] += 1;
         let hidden = [segment(Command::Wask, 0, 0, 0, b""), foreign].concat();
@@ -164,6 +181,23 @@ mod tests {
             (86, 0xA1, u32::MAX)
         );
         assert_eq!(header.ts.get(), 0xdead_beef);
+    }
+
+    /// protocol.md 13.3
+    #[test]
+    fn a_first_flight_is_pushes_that_have_heard_nothing() {
+        assert!(is_first_flight(&[push(0, 0), push(127, 0)].concat()));
+        for other in [
+            push(1, 1),
+            push(128, 0),
+            segment(Command::Ack, 0, 0, 0, b""),
+            segment(Command::Wask, 0, 0, 0, b""),
+            segment(Command::Wins, 0, 0, 0, b""),
+            segment(Command::Fin, 0, 1, 0, b""),
+        ] {
+            assert!(!is_first_flight(&other));
+            assert!(!is_first_flight(&[push(0, 0), other].concat()));
+        }
     }
 
     #[test]

@@ -57,6 +57,7 @@ mod listener;
 mod log;
 mod mutex;
 mod padding;
+mod resets;
 mod router;
 mod session;
 mod shared;

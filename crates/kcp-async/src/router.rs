@@ -21,8 +21,15 @@ pub(crate) struct Router<T> {
 struct Peer<T> {
     /// Sorted by conv. One nearly always; our own peers may have thousands.
     sessions: Vec<(Conv, T)>,
-    /// The session that this peer opened with conv 0 (`docs/protocol.md` 13.3).
-    alias: Option<Conv>,
+    alias: Option<Alias>,
+}
+
+/// The session that a peer opened with conv 0 (`docs/protocol.md` 13.3).
+#[derive(Clone, Copy, Debug)]
+struct Alias {
+    conv: Conv,
+    /// Nothing has come under the session's own conv yet.
+    opening: bool,
 }
 
 /// Who made a session.
@@ -37,6 +44,8 @@ pub(crate) enum Origin {
 pub(crate) struct Found<'a, T> {
     pub(crate) session: &'a T,
     pub(crate) renamed: Option<Conv>,
+    /// It was opened with conv 0, and this datagram is the first under its own conv.
+    pub(crate) ends_opening: bool,
 }
 
 impl<T> Router<T> {
@@ -55,13 +64,19 @@ impl<T> Router<T> {
             return Some(Found {
                 session: &peer.sessions[at].1,
                 renamed: None,
+                ends_opening: peer
+                    .alias
+                    .is_some_and(|alias| alias.opening && alias.conv == conv),
             });
         }
-        let alias = peer.alias.filter(|_| conv.get() == 0)?;
-        let at = peer.position(alias).ok()?;
+        let alias = peer
+            .alias
+            .filter(|alias| conv.get() == 0 && alias.opening)?;
+        let at = peer.position(alias.conv).ok()?;
         Some(Found {
             session: &peer.sessions[at].1,
-            renamed: Some(alias),
+            renamed: Some(alias.conv),
+            ends_opening: false,
         })
     }
 
@@ -96,16 +111,30 @@ impl<T> Router<T> {
         true
     }
 
-    /// Makes conv 0 of this address mean `conv`.
+    /// Makes conv 0 of this address mean `conv`, until [`end_opening`](Self::end_opening).
     pub(crate) fn set_alias(&mut self, addr: SocketAddr, conv: Conv) {
         if let Some(peer) = self.peers.get_mut(&addr) {
-            peer.alias = Some(conv);
+            peer.alias = Some(Alias {
+                conv,
+                opening: true,
+            });
         }
     }
 
-    /// The session that conv 0 of this address means.
+    /// From now on conv 0 of this address means nothing, and opens nothing.
+    pub(crate) fn end_opening(&mut self, addr: SocketAddr) {
+        let alias = self
+            .peers
+            .get_mut(&addr)
+            .and_then(|peer| peer.alias.as_mut());
+        if let Some(alias) = alias {
+            alias.opening = false;
+        }
+    }
+
+    /// The session that this address has opened with conv 0.
     pub(crate) fn alias(&self, addr: SocketAddr) -> Option<Conv> {
-        self.peers.get(&addr)?.alias
+        Some(self.peers.get(&addr)?.alias?.conv)
     }
 
     /// Sessions of an address.
@@ -118,7 +147,7 @@ impl<T> Router<T> {
         let peer = self.peers.get_mut(&addr)?;
         let at = peer.position(conv).ok()?;
         let (_, session) = peer.sessions.remove(at);
-        peer.alias = peer.alias.filter(|&alias| alias != conv);
+        peer.alias = peer.alias.filter(|alias| alias.conv != conv);
         if peer.sessions.is_empty() {
             self.peers.remove(&addr);
         }
@@ -183,7 +212,7 @@ mod tests {
 
     /// protocol.md 13.3
     #[test]
-    fn conv_0_is_an_alias_until_its_session_goes() {
+    fn conv_0_is_an_alias_until_the_session_is_called_by_its_own() {
         let mut router = Router::new();
         let a = addr("[::1]:5");
         router.insert(a, conv(77), "session");
@@ -191,7 +220,12 @@ mod tests {
         router.set_alias(a, conv(77));
         let found = router.find(a, conv(0)).unwrap();
         assert_eq!((*found.session, found.renamed), ("session", Some(conv(77))));
-        assert_eq!(router.find(a, conv(77)).unwrap().renamed, None);
+        let found = router.find(a, conv(77)).unwrap();
+        assert_eq!((found.renamed, found.ends_opening), (None, true));
+        router.end_opening(a);
+        assert!(router.find(a, conv(0)).is_none());
+        assert!(!router.find(a, conv(77)).unwrap().ends_opening);
+        assert_eq!(router.alias(a), Some(conv(77)));
         router.remove(a, conv(77));
         assert!(router.find(a, conv(0)).is_none());
     }

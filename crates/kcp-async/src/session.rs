@@ -248,7 +248,6 @@ impl Session {
     }
 
     /// Whether our direction ends; what is left waits for the peer.
-    #[allow(dead_code, reason = "for the order of eviction")]
     pub(crate) const fn is_closing(&self) -> bool {
         self.life.is_closing()
     }

@@ -350,6 +350,7 @@ impl Shared {
         }
     }
 
+    /// A random number, or one from the seed.
     pub(crate) fn random(&self) -> Result<u32, KcpError> {
         let Some(seed) = self.config.seed() else {
             return getrandom::u32().map_err(|error| KcpError::Io(io::Error::other(error)));

@@ -75,6 +75,12 @@ pub struct EndpointStats {
     pub dropped_backlog: u64,
     /// Dropped: would open a session beyond `max_sessions` or the limit of its source.
     pub dropped_limit: u64,
+    /// Dropped: under conv 0, from an address that has got a conversation id for it; and not of a
+    /// first flight, or the session has been heard under that id.
+    pub dropped_conv_zero: u64,
+    /// Questions that a RST would answer, but the budget of the source prefix or of the endpoint
+    /// was spent.
+    pub dropped_resets: u64,
     /// Dropped: more than an embryo may hold.
     pub dropped_embryo: u64,
     /// Evicted for a new session: the address was not validated, and the application had got
@@ -144,6 +150,8 @@ pub(crate) struct Counters {
     pub(crate) dropped_unknown: Counter,
     pub(crate) dropped_backlog: Counter,
     pub(crate) dropped_limit: Counter,
+    pub(crate) dropped_conv_zero: Counter,
+    pub(crate) dropped_resets: Counter,
     pub(crate) dropped_embryo: Counter,
     pub(crate) evicted_undelivered: Counter,
     pub(crate) evicted_unvalidated: Counter,
@@ -188,6 +196,8 @@ impl Counters {
             dropped_unknown: self.dropped_unknown.get(),
             dropped_backlog: self.dropped_backlog.get(),
             dropped_limit: self.dropped_limit.get(),
+            dropped_conv_zero: self.dropped_conv_zero.get(),
+            dropped_resets: self.dropped_resets.get(),
             dropped_embryo: self.dropped_embryo.get(),
             evicted_undelivered: self.evicted_undelivered.get(),
             evicted_unvalidated: self.evicted_unvalidated.get(),

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use kcp_engine::{Conv, Instant, Role};
+use kcp_engine::{Conv, Instant, Role, WireTs};
 
 use super::EndpointDriver;
 use super::receive::Path;
+use crate::error::ConnectionError;
+use crate::eviction::Scope;
 use crate::gate;
 use crate::router::Router;
 use crate::session::{Embryo, Session, SessionCell};
@@ -21,6 +23,11 @@ impl EndpointDriver {
         datagram: &mut [u8],
         now: Instant,
     ) {
+        if conv.get() == 0 && router.alias(path.peer).is_some() {
+            // protocol.md 13.3: the session that it once asked for is called by its own conv now.
+            self.shared.counters.dropped_conv_zero.add(1);
+            return;
+        }
         if self.answer_late(path, conv, datagram, now) {
             return;
         }
@@ -30,11 +37,8 @@ impl EndpointDriver {
             self.open_embryo(router, path, conv, datagram, verdict.has_first, now);
             return;
         }
-        // protocol.md 12.4: a question deserves an answer, nothing else does.
-        if let Some(asked_at) = verdict.asked_at.filter(|_| self.resets.take(now)) {
-            self.shared.counters.resets_sent.add(1);
-            self.replies
-                .push((path, gate::reset(conv, asked_at).to_bytes()));
+        if let Some(asked_at) = verdict.asked_at {
+            self.answer_question(path, conv, asked_at, now);
         }
         self.shared.counters.dropped_unknown.add(1);
     }
@@ -60,10 +64,7 @@ impl EndpointDriver {
                 counters.resets_sent.add(1);
                 Some(header)
             }
-            Answer::BoundedReset(header) => self.resets.take(now).then(|| {
-                counters.resets_sent.add(1);
-                header
-            }),
+            Answer::BoundedReset(header) => self.may_reset(path, conv, now).then_some(header),
             Answer::Reopen => {
                 counters.time_wait_reopened.add(1);
                 self.time_wait_due = time_wait.next();
@@ -74,6 +75,30 @@ impl EndpointDriver {
         self.replies
             .extend(reply.map(|header| (path, header.to_bytes())));
         true
+    }
+
+    /// protocol.md 12.4: a question is answered, nothing else is.
+    fn answer_question(&mut self, path: Path, conv: Conv, asked_at: WireTs, now: Instant) {
+        if self.may_reset(path, conv, now) {
+            self.replies
+                .push((path, gate::reset(conv, asked_at).to_bytes()));
+        }
+    }
+
+    /// Whether a RST may leave. None does under conv 0: whether an address has a session is not to be
+    /// learned.
+    fn may_reset(&mut self, path: Path, conv: Conv, now: Instant) -> bool {
+        let counters = &self.shared.counters;
+        let random = || self.shared.random().ok();
+        if conv.get() == 0 {
+            return false;
+        }
+        let may = self.resets.take(now, Scope::prefix(path.peer), random);
+        match may {
+            true => counters.resets_sent.add(1),
+            false => counters.dropped_resets.add(1),
+        }
+        may
     }
 
     /// Makes a session that is not yet shown to the application. All limits are checked before
@@ -141,6 +166,17 @@ impl EndpointDriver {
         now: Instant,
     ) {
         let verdict = gate::judge(datagram);
+        if let Some(asked_at) = verdict.asked_at {
+            // protocol.md 13.2: what made the embryo was of a session that is forgotten.
+            let path = Path {
+                peer: cell.peer,
+                local: session.source,
+            };
+            session.finish(ConnectionError::Reset, &mut self.wake);
+            self.touch(cell, &mut session);
+            self.answer_question(path, cell.conv, asked_at, now);
+            return;
+        }
         let Some(embryo) = session.embryo.as_mut().filter(|_| verdict.opens) else {
             self.shared.counters.dropped_embryo.add(1);
             return;

@@ -41,6 +41,14 @@ pub(super) struct Path {
     pub(super) local: Option<IpAddr>,
 }
 
+/// A datagram in the buffers of the batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unknown {
+    path: Path,
+    at: usize,
+    len: usize,
+}
+
 impl EndpointDriver {
     /// Receives up to a bound. `Ok(true)` if there may be more.
     pub(super) fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
@@ -63,22 +71,26 @@ impl EndpointDriver {
                 self.busy_poll.heard();
             }
             self.send_replies();
-            let mut touched = mem::take(&mut self.touched);
-            for cell in touched.drain(..) {
-                let mut session = cell.state.lock("touched");
-                if self.wants_reports {
-                    self.note_heard(&cell, &session);
-                }
-                // Whoever is woken to read may be about to answer: one datagram instead of two.
-                if session.wakes_a_reader() {
-                    session.engine.hold_acks();
-                }
-                self.serve(&cell, session, now);
-            }
-            self.touched = touched;
+            self.serve_touched(now);
             self.wake.wake();
         }
         Ok(true)
+    }
+
+    fn serve_touched(&mut self, now: Instant) {
+        let mut touched = mem::take(&mut self.touched);
+        for cell in touched.drain(..) {
+            let mut session = cell.state.lock("touched");
+            if self.wants_reports {
+                self.note_heard(&cell, &session);
+            }
+            // Whoever is woken to read may be about to answer: one datagram instead of two.
+            if session.wakes_a_reader() {
+                session.engine.hold_acks();
+            }
+            self.serve(&cell, session, now);
+        }
+        self.touched = touched;
     }
 
     fn receive_batch(
@@ -107,7 +119,8 @@ impl EndpointDriver {
         let counters = &shared.counters;
         counters.receive_calls.add(1);
         let mut router = shared.router.lock("receive");
-        for (buffer, meta) in bytes.chunks_exact_mut(BUFFER_BYTES).zip(&meta[..count]) {
+        let buffers = bytes.chunks_exact_mut(BUFFER_BYTES).zip(&meta[..count]);
+        for (n, (buffer, meta)) in buffers.enumerate() {
             let train = &mut buffer[..meta.len.min(BUFFER_BYTES)];
             let stride = meta.stride.clamp(1, BUFFER_BYTES);
             counters.bytes_received.add(train.len() as u64);
@@ -123,43 +136,87 @@ impl EndpointDriver {
                 peer: meta.source,
                 local: meta.destination.filter(|&ip| is_of_one_host(ip)),
             };
-            self.deliver_train(&mut router, path, train, stride, now);
+            let first = n * BUFFER_BYTES;
+            self.deliver_train(&mut router, path, train, first, stride, now);
         }
+        drop(router);
+        self.deliver_unknown(bytes, now);
         Poll::Ready(Ok(()))
     }
 
+    /// What belongs to no session comes after the known sessions of the batch have been served.
+    fn deliver_unknown(&mut self, bytes: &mut [u8], now: Instant) {
+        if self.unknown.is_empty() {
+            return;
+        }
+        if !self.touched.is_empty() {
+            self.busy_poll.heard();
+            self.serve_touched(now);
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut router = shared.router.lock("unknown");
+        let mut unknown = mem::take(&mut self.unknown);
+        for Unknown { path, at, len } in unknown.drain(..) {
+            let datagram = &mut bytes[at..at + len];
+            let Some(conv) = conv_of(datagram) else {
+                continue;
+            };
+            match router.find(path.peer, conv) {
+                // One before it has opened a session.
+                Some(_) => self.deliver_train(&mut router, path, datagram, at, len, now),
+                None => self.receive_from_stranger(&mut router, path, conv, datagram, now),
+            }
+        }
+        unknown.shrink_to(MOST_UNKNOWN_KEPT);
+        self.unknown = unknown;
+    }
+
     /// Gives the datagrams of one train to their sessions: usually all to one, which is then
-    /// looked up and locked once.
+    /// looked up and locked once. `first` is where the train begins in the batch.
     fn deliver_train(
         &mut self,
         router: &mut Router<Arc<SessionCell>>,
         path: Path,
         train: &mut [u8],
+        first: usize,
         stride: usize,
         now: Instant,
     ) {
         let mut datagrams = train.chunks_mut(stride).peekable();
+        let mut next_at = first;
         while let Some(datagram) = datagrams.next() {
+            let (at, len) = (next_at, datagram.len());
+            next_at += len;
             let Some(conv) = conv_of(datagram) else {
                 self.shared.counters.dropped_short.add(1);
                 continue;
             };
             let Some(found) = router.find(path.peer, conv) else {
-                self.receive_from_stranger(router, path, conv, datagram, now);
+                self.unknown.push(Unknown { path, at, len });
                 continue;
             };
             if let Some(name) = found.renamed {
+                // protocol.md 13.3: the sender need not be who opened the session.
+                if !gate::is_first_flight(datagram) {
+                    self.shared.counters.dropped_conv_zero.add(1);
+                    continue;
+                }
                 gate::rename(datagram, name);
             }
+            let (renamed, ends_opening) = (found.renamed, found.ends_opening);
             let cell = Arc::clone(found.session);
+            if ends_opening {
+                router.end_opening(path.peer);
+            }
             let mut session = cell.state.lock("receive");
             if session.embryo.is_some() {
                 self.feed_embryo(router, &cell, session, datagram, now);
                 continue;
             }
             session.receive(now, datagram);
-            if found.renamed.is_none() {
+            if renamed.is_none() {
                 while let Some(next) = datagrams.next_if(|next| conv_of(next) == Some(conv)) {
+                    next_at += next.len();
                     session.receive(now, next);
                 }
             }
@@ -223,5 +280,7 @@ const BATCH: usize = 16;
 pub(super) const FEWEST_BUFFERS: usize = 2;
 /// The largest UDP datagram, and so the largest train.
 const BUFFER_BYTES: usize = 65_536;
+/// Room that is kept for the next batch.
+const MOST_UNKNOWN_KEPT: usize = 1_024;
 /// Receive calls before timers and writers have their turn: at most 4 MiB, a millisecond or two.
 const BATCHES_PER_TURN: usize = 4;

@@ -1,6 +1,6 @@
 //! Where a session stands in the order of eviction (`docs/protocol.md` 11.4.1).
 
-use super::{Session, Shutdown};
+use super::Session;
 use crate::eviction::{Class, Rank};
 
 impl Session {
@@ -24,9 +24,9 @@ impl Session {
                 false => Class::Undelivered,
             };
         }
-        match self.life.shutdown() {
-            Shutdown::NotAsked => Class::Idle,
-            _ => Class::Closing,
+        match self.is_closing() {
+            true => Class::Closing,
+            false => Class::Idle,
         }
     }
 

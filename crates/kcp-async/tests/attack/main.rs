@@ -15,6 +15,7 @@
 )]
 mod net;
 
+mod alias;
 mod evict;
 mod flood;
 mod forge;

@@ -106,8 +106,8 @@ async fn a_busy_forger_earns_three_for_one() {
     );
 }
 
-/// A question for a session that is not there is answered by a RST of the same size, a hundred
-/// times a second.
+/// A question for a session that is not there is answered by a RST of the same size, a
+/// thousand times a second.
 #[tokio::test(start_paused = true)]
 async fn resets_reflect_less_than_they_are_sent() {
     let net = Net::clean();
@@ -118,11 +118,16 @@ async fn resets_reflect_less_than_they_are_sent() {
         sleep(secs(1)).await;
     }
     let tally = wire.take_tally();
-    assert_eq!((tally.datagrams, tally.bytes), (1_000, 24_000));
+    assert!(tally.datagrams <= 10 * 1_500, "{tally:?}");
+    assert_eq!(tally.bytes, 24 * tally.datagrams);
     assert_eq!(server.stats().sessions, 0);
     figure(
         "100,000 forged questions in 10 s: RSTs in answer",
-        format!("{}, 24 B each, so x0.01", tally.datagrams),
+        format!(
+            "{}, 24 B each, so x{:.2}",
+            tally.datagrams,
+            tally.datagrams as f64 / 100_000.0
+        ),
         "a ghost session each",
     );
 }
@@ -153,11 +158,17 @@ async fn two_servers_do_not_talk_to_each_other() {
     sleep(secs(120)).await;
     let sent = net.take_sent();
     let bytes: usize = sent.iter().map(|sent| sent.datagram.len()).sum();
-    assert_eq!((one.stats().sessions, other.stats().sessions), (0, 0));
     // Each of the twelve sessions has the budget of 11.3, and what it sends may be answered by a
     // RST or an ACK of at most its size.
     assert!(bytes <= 2 * (3 * forged + 12 * 600), "{bytes} for {forged}");
     net.take_sent();
+    // 11.4, 12.4: a session that the application took and owes nothing ends with the idle timeout, and says so by at
+    // most three RSTs, each of which may be answered by one question, and that by a RST.
+    sleep(secs(600)).await;
+    let farewells = net.take_sent();
+    assert!(farewells.len() <= 12 * 3 * 3, "{}", farewells.len());
+    assert!(farewells.iter().all(|sent| sent.datagram.len() == 24));
+    assert_eq!((one.stats().sessions, other.stats().sessions), (0, 0));
     sleep(secs(600)).await;
     assert_eq!(net.take_sent().len(), 0, "silence");
 }

@@ -27,6 +27,7 @@ struct State {
     injected: VecDeque<(SocketAddr, Vec<u8>)>,
     reader: Option<Waker>,
     tally: Tally,
+    reached: HashSet<SocketAddr>,
     /// Sockets of the network outside 10.0.0.0/8.
     admitted: HashSet<SocketAddr>,
 }
@@ -83,6 +84,11 @@ impl Wire {
         self.state.lock().unwrap().admitted.insert(addr);
     }
 
+    /// Forged addresses that the server has sent to since the last call.
+    pub(crate) fn take_reached(&self) -> HashSet<SocketAddr> {
+        std::mem::take(&mut self.state.lock().unwrap().reached)
+    }
+
     /// The counts since the last call.
     pub(crate) fn take_tally(&self) -> Tally {
         std::mem::take(&mut self.state.lock().unwrap().tally)
@@ -95,6 +101,7 @@ impl DatagramSocket for Wire {
         if !is_forged(transmit.destination) || state.admitted.contains(&transmit.destination) {
             return self.inner.try_send(transmit);
         }
+        state.reached.insert(transmit.destination);
         state.tally.datagrams += transmit.datagrams().count() as u64;
         state.tally.bytes += transmit.contents.len() as u64;
         Ok(())

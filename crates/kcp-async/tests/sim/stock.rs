@@ -42,7 +42,8 @@ impl Stock {
         let mut talk = Talk {
             engine: engine(conv, self.config.clone()),
             lengths: Lengths::new(self.out.0, self.out.1.write_chunk),
-            conv,
+            asked_for_id: conv == 0,
+            given: None,
             sent: 0,
             received: 0,
         };
@@ -96,17 +97,19 @@ impl Stock {
 struct Talk {
     engine: KcpEngine,
     lengths: Lengths,
-    conv: u32,
+    /// It began with conv 0.
+    asked_for_id: bool,
+    /// The id of the answer, which it uses from then on as tokio_kcp does. Its engine keeps conv 0.
+    given: Option<u32>,
     sent: u64,
     received: u64,
 }
 
 impl Talk {
     fn hear(&mut self, now: Instant, mut datagram: Vec<u8>) {
-        if self.conv == 0 {
-            // tokio_kcp takes the conversation id of the answer. Here everything keeps the old one,
-            // which the server must understand for as long as the session lives.
-            rename(&mut datagram);
+        if self.asked_for_id {
+            self.given = Some(conv_of(&datagram));
+            rename(&mut datagram, 0);
         }
         self.engine
             .input(now, &datagram)
@@ -139,6 +142,9 @@ impl Talk {
         self.engine.handle_timeout(now);
         let mut datagram = Vec::new();
         while self.engine.poll_transmit(now, &mut datagram, 1).is_some() {
+            if let Some(given) = self.given {
+                rename(&mut datagram, given);
+            }
             socket.send(peer, &datagram);
             datagram.clear();
         }
@@ -160,11 +166,11 @@ fn conv_of(datagram: &[u8]) -> u32 {
     u32::from_le_bytes(*datagram.first_chunk::<4>().expect("a header"))
 }
 
-/// Makes every segment one of conversation 0.
-fn rename(datagram: &mut [u8]) {
+/// Makes every segment one of this conversation.
+fn rename(datagram: &mut [u8], conv: u32) {
     let mut rest = datagram;
     while rest.len() >= IKCP_OVERHEAD {
-        rest[..4].fill(0);
+        rest[..4].copy_from_slice(&conv.to_le_bytes());
         let len = u32::from_le_bytes([rest[20], rest[21], rest[22], rest[23]]) as usize;
         rest = &mut rest[IKCP_OVERHEAD + len..];
     }

@@ -1,0 +1,134 @@
+//! How many RSTs may leave (`docs/protocol.md` 12.4). Pure.
+//!
+//! A flood of questions from forged addresses must not become a flood of answers. The bounds are
+//! per source prefix and for the endpoint, and each is drawn again every second: what is left of
+//! one tells an observer nothing about what others have asked.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use kcp_engine::Instant;
+
+use crate::eviction::Scope;
+
+/// The bounds of one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct ResetBudget {
+    /// Drawn with the first question.
+    secret: Option<[u32; 2]>,
+    total: Spent,
+    /// Prefixes share a slot by a keyed hash. Empty until the first question.
+    prefixes: Vec<Spent>,
+}
+
+/// RSTs in a second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    second: u32,
+    count: u32,
+}
+
+impl ResetBudget {
+    /// Whether one may leave for this prefix. `random` is asked once; without randomness none leaves.
+    pub(crate) fn take(
+        &mut self,
+        now: Instant,
+        prefix: Scope,
+        random: impl Fn() -> Option<u32>,
+    ) -> bool {
+        if self.secret.is_none() {
+            self.secret = random().zip(random()).map(|(a, b)| [a, b]);
+            self.prefixes = vec![Spent::default(); SLOTS];
+        }
+        let Some(secret) = self.secret else {
+            return false;
+        };
+        let second = (now.as_micros() / 1_000_000) as u32;
+        let slot = hash(secret, &prefix.to_bytes()) as usize % SLOTS;
+        let most = |mean, key: u64| {
+            let bytes = [key.to_be_bytes(), u64::from(second).to_be_bytes()].concat();
+            mean / 2 + (hash(secret, &bytes) % (u64::from(mean) + 1)) as u32
+        };
+        let of_prefix = most(PER_PREFIX, slot as u64);
+        let of_all = most(PER_SECOND, u64::MAX);
+        self.total.has_left(second, of_all)
+            && self.prefixes[slot].take(second, of_prefix)
+            && self.total.take(second, of_all)
+    }
+}
+
+impl Spent {
+    fn has_left(&self, second: u32, most: u32) -> bool {
+        self.second != second || self.count < most
+    }
+
+    fn take(&mut self, second: u32, most: u32) -> bool {
+        if self.second != second {
+            *self = Self { second, count: 0 };
+        }
+        self.count += 1;
+        self.count <= most
+    }
+}
+
+/// SipHash, with the secret in front.
+fn hash(secret: [u32; 2], bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for word in secret {
+        hasher.write_u32(word);
+    }
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// 24 bytes each: 24 kB/s. Thousands of clients of a restarted server ask for some seconds.
+const PER_SECOND: u32 = 1_000;
+/// Clients behind one address wait for some retransmissions.
+const PER_PREFIX: u32 = 64;
+const SLOTS: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * 1_000)
+    }
+
+    fn prefix(n: u32) -> Scope {
+        let [_, a, b, _] = n.to_be_bytes();
+        Scope::prefix(([10, a, b, 1], 1).into())
+    }
+
+    fn sent(budget: &mut ResetBudget, ms: u64, prefixes: impl Iterator<Item = u32>) -> u32 {
+        let taken = prefixes.filter(|&n| budget.take(at(ms), prefix(n << 8), || Some(7)));
+        taken.count() as u32
+    }
+
+    #[test]
+    fn each_second_has_a_bound_of_its_own() {
+        let mut budget = ResetBudget::default();
+        let counts: Vec<u32> = (0..50)
+            .map(|second| sent(&mut budget, 1_000 * second, (0..20_000).map(|n| n % 5_000)))
+            .collect();
+        let (least, most) = (PER_SECOND / 2, PER_SECOND * 3 / 2);
+        assert!(
+            counts.iter().all(|&n| n >= least && n <= most),
+            "{counts:?}"
+        );
+        assert!(counts.iter().any(|n| n != &counts[0]));
+        assert_eq!(sent(&mut budget, 49_999, 0..5_000), 0);
+    }
+
+    #[test]
+    fn a_prefix_has_a_share() {
+        let mut budget = ResetBudget::default();
+        let greedy = sent(&mut budget, 0, (0..10_000).map(|_| 1));
+        assert!((32..=96).contains(&greedy), "{greedy}");
+        assert_eq!(sent(&mut budget, 500, 100..110), 10);
+    }
+
+    #[test]
+    fn without_randomness_there_is_no_answer() {
+        assert!(!ResetBudget::default().take(at(0), prefix(1), || None));
+    }
+}

@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 use crate::deadlines::{Deadlines, SessionId};
 use crate::error::{ConnectionError, KcpError};
 use crate::eviction::EvictionOrder;
+use crate::lingering;
 use crate::resets::ResetBudget;
 use crate::session::SessionCell;
 use crate::shared::Shared;
@@ -76,6 +77,8 @@ struct EndpointDriver {
     send_backoff: Backoff,
     /// No connecting session has heard its peer, so error reports of the socket matter.
     wants_reports: bool,
+    /// Counted among the sockets that are open only for a TIME-WAIT.
+    lingers: bool,
     busy_poll: BusyPoll,
     wake: WakeList,
     timer: Pin<Box<Sleep>>,
@@ -104,6 +107,7 @@ impl EndpointDriver {
             receive_backoff: Backoff::default(),
             send_backoff: Backoff::default(),
             wants_reports: true,
+            lingers: false,
             busy_poll,
             wake: WakeList::new(),
             timer,
@@ -214,10 +218,18 @@ impl EndpointDriver {
     }
 
     /// Nothing left to drive, and nobody who could bring something.
-    fn is_done(&self) -> bool {
-        self.time_wait_due.is_none()
-            && self.shared.is_released()
-            && self.shared.router.lock("done").len() == 0
+    fn is_done(&mut self) -> bool {
+        if !self.shared.is_released() || self.shared.router.lock("done").len() > 0 {
+            return false;
+        }
+        if self.time_wait_due.is_none() || self.shared.is_unwanted() {
+            return true;
+        }
+        if !self.lingers {
+            self.lingers = true;
+            lingering::enter(&self.shared);
+        }
+        false
     }
 }
 

@@ -13,6 +13,7 @@ use crate::address::can_be_answered;
 use crate::config::EndpointConfig;
 use crate::driver;
 use crate::error::KcpError;
+use crate::lingering;
 use crate::shared::{Shared, as_user_names};
 use crate::socket::{DatagramSocket, UdpSocket};
 use crate::stats::EndpointStats;
@@ -239,7 +240,7 @@ async fn first_ok<T>(
 ) -> Result<T, KcpError> {
     let mut failure = None;
     for addr in lookup_host(addrs).await? {
-        match f(addr) {
+        match lingering::with_descriptor(|| f(addr)).await {
             Ok(value) => return Ok(value),
             Err(error) => failure = Some(error),
         }

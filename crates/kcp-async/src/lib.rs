@@ -53,6 +53,7 @@ mod endpoint;
 mod error;
 mod eviction;
 mod gate;
+mod lingering;
 mod listener;
 mod log;
 mod mutex;

@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     /// engine instead of asking the full socket again.
     pub(crate) socket_is_full: AtomicBool,
     pub(crate) trains: RefusedTrains,
+    /// What is left of this endpoint is only a TIME-WAIT, and its descriptor is needed.
+    unwanted: AtomicBool,
     inbox: Mutex<Inbox>,
     next_id: AtomicU64,
     /// Random numbers drawn so far, where they come from a seed.
@@ -107,6 +109,7 @@ impl Shared {
             time_wait: Mutex::new(TimeWait::default()),
             socket_is_full: AtomicBool::new(false),
             trains: RefusedTrains::new(),
+            unwanted: AtomicBool::new(false),
             inbox: Mutex::new(Inbox {
                 released: !accepts,
                 ..Inbox::default()
@@ -290,6 +293,17 @@ impl Shared {
 
     pub(crate) fn is_released(&self) -> bool {
         self.inbox.lock("released").released
+    }
+
+    /// Ends the driver at once if it has no session any more; see `lingering.rs`.
+    pub(crate) fn end_lingering(&self) {
+        self.unwanted.store(true, Ordering::Release);
+        let waker = self.inbox.lock("end lingering").take_waker();
+        waker.wake();
+    }
+
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.unwanted.load(Ordering::Acquire)
     }
 
     /// The driver says goodbye. Later connects and writes fail with this.

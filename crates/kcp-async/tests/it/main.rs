@@ -4,6 +4,7 @@
 
 mod api;
 mod close;
+mod descriptors;
 mod gate;
 mod lifetime;
 mod loopback;

@@ -8,5 +8,6 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may fail")]
 
 mod harness;
+mod icmp;
 mod mtu;
 mod transfer;

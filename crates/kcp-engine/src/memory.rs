@@ -74,6 +74,12 @@ impl MemoryLease {
         }
     }
 
+    /// Whether there is a bound at all; without one nothing need be counted.
+    #[inline]
+    pub(crate) const fn is_bounded(&self) -> bool {
+        self.memory.is_some()
+    }
+
     /// Whether the session may come to hold `bytes` in all; they are taken.
     #[inline]
     pub(crate) fn admits(&mut self, bytes: usize) -> bool {

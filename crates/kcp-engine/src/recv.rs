@@ -133,7 +133,9 @@ impl Receiver {
 
     /// Whether the message in front is longer than it may be, and a part of it is still missing.
     pub(crate) fn is_message_too_long(&self) -> bool {
-        self.ready.incomplete_bytes() > self.message_limit
+        // Nearly always less than that is unread in all.
+        self.ready.unread() > self.message_limit
+            && self.ready.incomplete_bytes() > self.message_limit
     }
 
     /// Segments out of order (C: `nrcv_buf`).
@@ -276,6 +278,7 @@ impl Receiver {
     }
 
     /// Takes the next message; protocol.md 4.4.
+    #[inline]
     pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         let size = self.message_size(buffer.len())?;
         self.ready.take_message(&mut buffer[..size]);

@@ -76,7 +76,9 @@ impl KcpEngine {
         if walk.heard {
             self.last_heard = Some(self.clock.now());
             self.liveness.on_heard();
-            self.press_head();
+            if self.head_watch.is_pressed() {
+                self.press_head();
+            }
         }
         if walk.news {
             self.last_news = self.last_heard;
@@ -185,7 +187,11 @@ impl KcpEngine {
     }
 
     /// protocol.md 11.1: the peer sees what we send.
+    #[inline]
     fn on_proof(&mut self) {
+        if self.proof.is_proven() {
+            return;
+        }
         self.proof.on_valid_answer();
         self.receiver.set_stranger(false);
     }

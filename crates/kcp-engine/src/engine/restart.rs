@@ -16,7 +16,13 @@ impl KcpEngine {
     /// Without data such a datagram is looked at only while the question is open.
     #[inline]
     pub(super) fn is_beginning_again(&self, datagram: &[u8]) -> bool {
-        if !self.is_una_shown() || self.receiver.next() == self.first_sn || !self.is_strict() {
+        // The una of its first segment, which is nearly always a later one.
+        let una = datagram.get(16..20).and_then(|una| una.first_chunk::<4>());
+        if una.is_none_or(|una| u32::from_le_bytes(*una) != self.first_sn.get())
+            || !self.is_una_shown()
+            || self.receiver.next() == self.first_sn
+            || !self.is_strict()
+        {
             return false;
         }
         let Some(header) = KcpHeader::parse(datagram) else {

@@ -37,7 +37,13 @@ impl HeadWatch {
         self.window_closed_at = Some(now);
     }
 
+    /// Whether the oldest segment may have to be sent again when something is heard.
+    pub(super) const fn is_pressed(&self) -> bool {
+        self.pressed.is_some()
+    }
+
     /// A segment of `len` bytes, first sent then, was acknowledged.
+    #[inline]
     pub(super) fn on_passed(&mut self, len: usize, first_sent: Instant) {
         if len > LARGE_PAYLOAD {
             self.large_passed = self.large_passed.max(Some(first_sent));

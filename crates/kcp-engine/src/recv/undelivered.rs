@@ -53,6 +53,9 @@ impl Receiver {
     /// Whether the account has room for one more segment of a message that stays incomplete.
     #[inline]
     pub(super) fn admits_fragment(&mut self, frg: u8, len: usize) -> bool {
+        if !self.lease.is_bounded() {
+            return true;
+        }
         let head = self.ready.front().map_or(frg, |head| head.frg);
         if self.ready.len() >= usize::from(head) {
             return true;
@@ -63,6 +66,9 @@ impl Receiver {
 
     /// Whether the account has room for one more segment out of order.
     pub(super) fn admits_ahead(&mut self, ahead: usize, len: usize) -> bool {
+        if !self.lease.is_bounded() {
+            return true;
+        }
         let held = self.reorder_bytes(ahead + 1) + self.ready.blocked_bytes();
         self.lease.admits(held + len)
     }
@@ -70,8 +76,10 @@ impl Receiver {
     /// Tells the account what is held.
     #[inline]
     pub(super) fn settle_memory(&mut self) {
-        let held = self.reorder_bytes(0) + self.ready.blocked_bytes();
-        self.lease.settle(held);
+        if self.lease.is_bounded() {
+            let held = self.reorder_bytes(0) + self.ready.blocked_bytes();
+            self.lease.settle(held);
+        }
     }
 
     /// Memory for segments out of order, with a ring of at least `slots`.

@@ -53,7 +53,7 @@ pub(super) struct RecvArgs {
     #[arg(value_name = "HOST:PORT", value_parser = values::peer, conflicts_with_all = ["listen", "once"])]
     peer: Option<String>,
     /// The address to listen on; port 0 takes any free one, and a line on standard output says which
-    #[arg(long, short, value_name = "ADDR:PORT", value_parser = values::listen, default_value = DEFAULT_LISTEN)]
+    #[arg(long, short, value_name = "ADDR:PORT", default_value = DEFAULT_LISTEN)]
     listen: String,
     /// The directory that files go to; it must exist
     #[arg(long, short = 'd', value_name = "DIR", default_value = ".")]
@@ -98,7 +98,7 @@ pub(super) struct ServeArgs {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The address to listen on; port 0 takes any free one, and a line on standard output says which
-    #[arg(long, short, value_name = "ADDR:PORT", value_parser = values::listen, default_value = DEFAULT_LISTEN)]
+    #[arg(long, short, value_name = "ADDR:PORT", default_value = DEFAULT_LISTEN)]
     listen: String,
     /// Exit after the first session in which the client stored a file, with its result as exit code
     #[arg(long)]

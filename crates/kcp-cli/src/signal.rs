@@ -25,7 +25,8 @@ impl Interrupt {
         Self(raised)
     }
 
-    /// A signal raised by this process itself.
+    /// A signal that a test raises.
+    #[cfg(test)]
     pub(crate) const fn of(raised: watch::Receiver<bool>) -> Self {
         Self(raised)
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Output;
-use super::transfer::{self, Job, Listening, Pace};
+use super::transfer::{self, Job};
 use crate::error::Failure;
 use crate::net::Transport;
 use crate::signal::Interrupt;
@@ -14,7 +14,6 @@ pub(crate) struct Options {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) address: String,
     pub(crate) once: bool,
-    pub(crate) pace: Pace,
     pub(crate) transport: Transport,
     pub(crate) output: Output,
 }
@@ -25,16 +24,9 @@ pub(crate) async fn run(options: Options, interrupt: &Interrupt) -> Result<(), F
     let Options {
         address,
         once,
-        pace,
         transport,
         output,
         ..
     } = options;
-    let listening = Listening {
-        address,
-        once,
-        job,
-        pace,
-    };
-    transfer::listen(listening, &transport, &output, interrupt).await
+    transfer::listen(&address, once, job, &transport, &output, interrupt).await
 }

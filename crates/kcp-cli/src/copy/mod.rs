@@ -2,10 +2,8 @@
 //!
 //! ```text
 //! connecting side                 listening side
-//!   Hello{version, role, n1} ->
-//!                            <-   Welcome{version, n1, n2}  (or Abort{reason})
-//!   Confirm{n2}              ->
-//!                            <-   Wait ...             (no slot yet)
+//!   Hello{version, role}     ->
+//!                            <-   Welcome{version}     (or Abort{reason})
 //! sending side                    receiving side       (either may be the connecting one)
 //!   Offer{name, size}        ->
 //!                            <-   Accept               (or Decline{reason}: next file)
@@ -15,10 +13,6 @@
 //!   ... more files ...
 //!   Bye                      ->
 //! ```
-//!
-//! The nonces n1 and n2 are random. A peer that repeats ours receives at its address, so it is
-//! validated; before that nothing is written, and no slot is taken. A frame that came before what it
-//! answers was sent ends the session.
 //!
 //! Either side may send `Abort{reason, text}` at any time; nothing follows it. The receiver
 //! computes the hash of what it wrote and answers with its own verdict, so "sent" in the
@@ -36,8 +30,7 @@ mod sending;
 
 pub(crate) use decoder::Decoder;
 pub(crate) use frame::{
-    Frame, FrameError, HEADER, Hash, MAX_DATA, MAX_NAME, MAX_TEXT, Nonce, Outcome, Reason, Role,
-    VERSION, printable,
+    Frame, FrameError, Hash, MAX_DATA, Outcome, Reason, Role, VERSION, printable,
 };
 pub(crate) use name::{FileName, TEMPORARY_PREFIX};
 pub(crate) use receiving::{Received, Receiving};
@@ -57,10 +50,6 @@ pub(crate) enum Violation {
     SameRole,
     /// Data that does not continue the file, or goes beyond its announced size.
     Offset { got: u64, expected: u64 },
-    /// A nonce that is not ours.
-    Nonce(&'static str),
-    /// Bytes that came before the answer that they can only follow.
-    Early { before: &'static str },
     /// More files in one session than anybody has.
     TooManyFiles,
     /// More or fewer bytes than the offer announced.
@@ -74,12 +63,9 @@ impl std::fmt::Display for Violation {
             Self::Version(version) => {
                 write!(
                     f,
-                    "it speaks version {version} of the copy protocol, this is version {VERSION}: \
-                     update the older kcp"
+                    "it speaks version {version} of the copy protocol, this is version {VERSION}"
                 )
             }
-            Self::Nonce(frame) => write!(f, "a {frame} that does not repeat our nonce"),
-            Self::Early { before } => write!(f, "it sent on before {before}"),
             Self::SameRole => write!(f, "both sides want the same direction"),
             Self::Offset { got, expected } => {
                 write!(f, "data for offset {got} where {expected} was due")

@@ -20,14 +20,10 @@ struct Slow {
 impl Slow {
     /// Returns once data is flowing.
     fn start() -> Self {
-        Self::with("32", "1s")
-    }
-
-    fn with(segments: &str, patience: &str) -> Self {
         let scratch = Scratch::new();
         let (file, _) = scratch.file("file", 20_000_000);
         let into = scratch.directory("into");
-        let quick = ["--dead-peer-timeout", patience];
+        let quick = ["--dead-peer-timeout", "1s"];
         let (mut receiver, address) =
             listen(&[&["recv", "--once", "--into", &into][..], &quick].concat());
         let link = LinkConfig::new()
@@ -41,9 +37,9 @@ impl Slow {
             &file,
             &through,
             "--sndwnd",
-            segments,
+            "32",
             "--dead-peer-timeout",
-            patience,
+            "1s",
         ];
         let sender = start(&args);
         receiver.wait_for_stderr("file: ");
@@ -71,23 +67,8 @@ fn a_killed_receiver_leaves_no_file_under_its_name() {
 fn a_receiver_notices_a_killed_sender() {
     let mut slow = Slow::start();
     slow.sender.kill();
-    slow.receiver.wait_for_stderr("lost ");
-    assert!(names(&slow.into).is_empty());
-    drop(slow.scratch);
-}
-
-#[cfg(unix)]
-#[test]
-fn temporary_files_of_a_killed_receiver_go_at_the_next_start_and_those_of_a_running_one_stay() {
-    let mut slow = Slow::start();
-    let temporary = names(&slow.into);
-    assert_eq!(temporary.len(), 1);
-    let (_second, _) = listen(&["recv", "--into", &slow.into]);
-    assert_eq!(names(&slow.into), temporary);
-    slow.receiver.kill();
-    assert_eq!(names(&slow.into), temporary);
-    let (mut third, _) = listen(&["recv", "--into", &slow.into]);
-    third.wait_for_stderr("removed 1 temporary files");
+    let receiver = slow.receiver.finish().expect_code(4);
+    assert!(receiver.stderr.contains("lost "), "{receiver:?}");
     assert!(names(&slow.into).is_empty());
     drop(slow.scratch);
 }
@@ -108,22 +89,11 @@ fn an_interrupted_receiver_cleans_up_and_tells_the_sender() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_sender_tells_the_receiver() {
-    let mut slow = Slow::start();
+    let slow = Slow::start();
     slow.sender.interrupt();
     slow.sender.finish().expect_code(130);
-    slow.receiver.wait_for_stderr("interrupted");
-    assert!(names(&slow.into).is_empty());
-    drop(slow.scratch);
-}
-
-/// The Abort would take longer than a user waits: the receiver learns by its next probe.
-#[cfg(unix)]
-#[test]
-fn an_interrupted_sender_with_much_queued_ends_the_session_too() {
-    let mut slow = Slow::with("1024", "60s");
-    slow.sender.interrupt();
-    slow.receiver.wait_for_stderr("connection reset");
-    slow.sender.finish().expect_code(130);
+    let receiver = slow.receiver.finish().expect_code(5);
+    assert!(receiver.stderr.contains("interrupted"), "{receiver:?}");
     assert!(names(&slow.into).is_empty());
     drop(slow.scratch);
 }
@@ -157,26 +127,6 @@ fn an_absent_peer_is_named() {
         assert!(run.stderr.contains(&address), "{run:?}");
     }
     assert!(names(&into).is_empty());
-}
-
-/// The peer's host says that nothing listens: each command tells so.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_port_where_nothing_listens_is_a_refused_connection() {
-    let scratch = Scratch::new();
-    let into = scratch.directory("into");
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
-    for args in [
-        vec!["recv", &address, "--into", &into],
-        vec!["ping", &address, "-c", "1", "-W", "2s"],
-    ] {
-        let mut args = args;
-        args.extend(["--connect-timeout", "1s"]);
-        let run = kcp(&args).expect_code(3);
-        assert!(run.stderr.contains("connection refused"), "{run:?}");
-    }
 }
 
 #[test]

@@ -102,15 +102,6 @@ impl Running {
         assert!(status.success());
     }
 
-    /// The most memory that the process ever held, in bytes; 0 where the system does not say.
-    pub(crate) fn peak_memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1));
-        kib.map_or(0, |kib| kib.parse::<u64>().expect("a number") << 10)
-    }
-
     /// What nobody can catch.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");

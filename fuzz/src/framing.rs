@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::bytes::Bytes;
-use super::copy::{Decoder, Frame, Outcome, Reason, Received, Receiving, Role, Sending, printable};
+use super::copy::{
+    Answer, Decoder, Frame, Outcome, Reason, Received, Receiving, Role, Sending, printable,
+};
 
 /// The first byte says whether the rest is a stream or a script of frames; either is cut into
 /// pieces, decoded, and played to both sides' rules.
@@ -43,9 +45,12 @@ fn draw_frame(kind: u8, bytes: &mut Bytes<'_>) -> Frame {
                 0 => Role::Sender,
                 _ => Role::Receiver,
             },
+            nonce: [bytes.u8(); 16],
         },
         1 => Frame::Welcome {
             version: u16::from(bytes.u8()),
+            echo: [bytes.u8(); 16],
+            nonce: [bytes.u8(); 16],
         },
         2 | 3 => Frame::Offer {
             size: draw_size(bytes),
@@ -75,6 +80,10 @@ fn draw_frame(kind: u8, bytes: &mut Bytes<'_>) -> Frame {
             text: draw_text(bytes),
         },
         13 => Frame::Bye,
+        14 => match bytes.u8() {
+            0 => Frame::Wait,
+            byte => Frame::Confirm { echo: [byte; 16] },
+        },
         _ => Frame::Abort {
             reason: draw_reason(bytes),
             text: draw_text(bytes),
@@ -104,6 +113,9 @@ fn draw_reason(bytes: &mut Bytes<'_>) -> Reason {
         5 => Reason::Local,
         6 => Reason::Protocol,
         7 => Reason::Role,
+        8 => Reason::Busy,
+        9 => Reason::Stalled,
+        10 => Reason::TooMany,
         other => Reason::Other(other),
     }
 }
@@ -203,6 +215,7 @@ fn receive(frames: &[Frame], mode: u8) {
                 assert_eq!(taken, size);
                 receiving.judged();
             }
+            Received::Waiting => assert!(file.is_none()),
             Received::Bye | Received::Abort { .. } => {
                 for late in frames {
                     assert!(receiving.on_frame(late.clone()).is_err());
@@ -224,6 +237,7 @@ fn send(frames: &[Frame], mode: u8) {
         };
         let before = sending;
         match sending.on_frame(frame.clone()) {
+            Ok(Answer::Waiting) => assert_eq!(sending, Sending::Offered),
             Ok(_) => assert_eq!(sending, Sending::Quiet),
             Err(_) => assert_eq!(sending, before),
         }

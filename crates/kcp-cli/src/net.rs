@@ -1,12 +1,11 @@
 //! Opening KCP streams and listeners, with errors a user can act on.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use kcp_async::{Conv, EndpointConfig, KcpEndpoint, KcpError, KcpListener, KcpStream};
+use kcp_async::{Conv, EndpointConfig, KcpError, KcpListener, KcpStream};
 use serde::Serialize;
-use tokio::net::lookup_host;
 
 use crate::error::{Failure, Kind};
 use crate::progress::Console;
@@ -41,31 +40,6 @@ pub(crate) async fn connect(peer: &str, transport: &Transport) -> Result<KcpStre
         None => KcpStream::connect(peer, endpoint).await,
     };
     result.map_err(|error| opening(format_args!("cannot reach {peer}"), error))
-}
-
-/// [`connect`] from an endpoint that outlives the stream. While it lives, a peer that asks for a
-/// stream that was aborted is told that there is none: the socket of `connect` goes with its stream.
-pub(crate) async fn connect_from_endpoint(
-    peer: &str,
-    transport: &Transport,
-) -> Result<(KcpEndpoint, KcpStream), Failure> {
-    let open = async {
-        let address = lookup_host(peer).await?.next();
-        let none = || io::Error::new(io::ErrorKind::InvalidInput, "the name has no addresses");
-        let address = address.ok_or_else(none)?;
-        let local: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let endpoint = KcpEndpoint::bind(local, transport.endpoint.clone()).await?;
-        let stream = match transport.conversation {
-            Some(conv) => endpoint.connect_with_conv(address, Conv::new(conv)).await?,
-            None => endpoint.connect(address).await?,
-        };
-        Ok((endpoint, stream))
-    };
-    open.await
-        .map_err(|error| opening(format_args!("cannot reach {peer}"), error))
 }
 
 /// Binds a listener, says where it listens and, once, what plain KCP does not do.

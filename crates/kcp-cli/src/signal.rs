@@ -25,8 +25,7 @@ impl Interrupt {
         Self(raised)
     }
 
-    /// A signal that a test raises.
-    #[cfg(test)]
+    /// A signal raised by this process itself.
     pub(crate) const fn of(raised: watch::Receiver<bool>) -> Self {
         Self(raised)
     }

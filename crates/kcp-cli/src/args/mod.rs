@@ -135,11 +135,34 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_out_of_range_is_wrong_usage() {
-        let Err(failure) = parse_from("kcp echo --mtu 10") else {
+    fn a_setting_out_of_range_is_wrong_usage_and_named_by_its_flag() {
+        for (flag, value) in [
+            ("--mtu", "10"),
+            ("--mtu", "70000"),
+            ("--sndwnd", "0"),
+            ("--rcvwnd", "100000"),
+            ("--interval", "6s"),
+            ("--resend", "256"),
+            ("--sndqueue", "0"),
+            ("--sockbuf", "2G"),
+            ("--connect-timeout", "1ms"),
+            ("--dead-peer-timeout", "1ms"),
+            ("--idle-timeout", "1ms"),
+            ("--keepalive", "1ms"),
+            ("--linger", "99999999h"),
+        ] {
+            let Err(failure) = parse_from(&format!("kcp echo {flag} {value}")) else {
+                panic!("accepted {flag} {value}")
+            };
+            assert_eq!(failure.kind(), Kind::Usage);
+            assert!(failure.message().starts_with(flag), "{failure}");
+        }
+        let Err(failure) = parse_from("kcp recv --stall-timeout 10ms") else {
             panic!("accepted")
         };
-        assert_eq!(failure.kind(), Kind::Usage);
-        assert!(failure.message().contains("mtu"), "{failure}");
+        assert!(
+            failure.message().starts_with("--stall-timeout"),
+            "{failure}"
+        );
     }
 }

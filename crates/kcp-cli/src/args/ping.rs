@@ -42,7 +42,7 @@ pub(super) struct PingArgs {
 #[derive(Args, Debug)]
 pub(super) struct EchoArgs {
     /// The address to listen on; port 0 takes any free one, and a line on standard output says which
-    #[arg(long, short, value_name = "ADDR:PORT", default_value = DEFAULT_LISTEN)]
+    #[arg(long, short, value_name = "ADDR:PORT", value_parser = values::listen, default_value = DEFAULT_LISTEN)]
     listen: String,
     #[command(flatten)]
     output: OutputArgs,

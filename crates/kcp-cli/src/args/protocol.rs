@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kcp_async::{EndpointConfig, FlushPolicy, KcpConfig, NoDelay};
+use kcp_async::{ConfigError, EndpointConfig, FlushPolicy, KcpConfig, NoDelay};
 
 use super::values::{self, Limit};
 use crate::error::{Failure, Kind};
@@ -118,7 +118,7 @@ impl ProtocolArgs {
         let preset = self.preset.unwrap_or(defaults.preset);
         let protocol = self.apply(preset.config());
         let message_mode = !protocol.is_stream_mode();
-        let sockbuf = size(self.sockbuf)?;
+        let sockbuf = size("--sockbuf", self.sockbuf)?;
         let mut endpoint = EndpointConfig::new(protocol)
             .connect_timeout(Some(self.connect_timeout))
             .dead_peer_timeout(self.dead_peer_timeout.0)
@@ -131,11 +131,9 @@ impl ProtocolArgs {
             .send_buffer(sockbuf)
             .recv_buffer(sockbuf);
         if let Some(bytes) = self.sndqueue {
-            endpoint = endpoint.send_queue_limit(Some(size(bytes)?));
+            endpoint = endpoint.send_queue_limit(Some(size("--sndqueue", bytes)?));
         }
-        endpoint
-            .validate()
-            .map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+        endpoint.validate().map_err(|error| setting(&error))?;
         Ok(Transport {
             endpoint,
             preset: preset.name(),
@@ -185,7 +183,28 @@ impl ProtocolArgs {
     }
 }
 
-fn size(bytes: u64) -> Result<usize, Failure> {
+/// A setting out of its range, under the name of its flag.
+fn setting(error: &ConfigError) -> Failure {
+    let flag = match error.field {
+        "mtu" => "--mtu",
+        "send_window" => "--sndwnd",
+        "receive_window" => "--rcvwnd",
+        "interval" => "--interval",
+        "fast_resend" => "--resend",
+        "send_queue_limit" => "--sndqueue",
+        "send_buffer" | "recv_buffer" => "--sockbuf",
+        "connect_timeout" => "--connect-timeout",
+        "dead_peer_timeout" => "--dead-peer-timeout",
+        "idle_timeout" => "--idle-timeout",
+        "keepalive" => "--keepalive",
+        "linger" => "--linger",
+        other => other,
+    };
+    let text = format!("{flag}: {} is out of range: {}", error.value, error.range);
+    Failure::new(Kind::Usage, text)
+}
+
+fn size(flag: &str, bytes: u64) -> Result<usize, Failure> {
     usize::try_from(bytes)
-        .map_err(|_| Failure::new(Kind::Usage, format!("{bytes} bytes are too many")))
+        .map_err(|_| Failure::new(Kind::Usage, format!("{flag}: {bytes} bytes are too many")))
 }

@@ -1,5 +1,6 @@
 //! Parsers for values with units, for clap.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kcp_netem::{Bitrate, Probability};
@@ -96,16 +97,36 @@ pub(super) fn preset(text: &str) -> Result<Preset, String> {
 
 /// A peer's address, host and port.
 pub(super) fn peer(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, port))
-            if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0) =>
-        {
-            Ok(text.to_owned())
-        }
+    match port(text) {
+        Some(port) if port != 0 => Ok(text.to_owned()),
         _ => {
             Err("expected HOST:PORT, for example 192.0.2.1:29900 or [2001:db8::1]:29900".to_owned())
         }
     }
+}
+
+/// An address to listen on; port 0 stands for any.
+pub(super) fn listen(text: &str) -> Result<String, String> {
+    match port(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("expected ADDR:PORT, for example 0.0.0.0:29900 or [::]:29900".to_owned()),
+    }
+}
+
+/// The port of an address, if it is one: an IPv4 address, an IPv6 address in brackets, or a name,
+/// and a port. Whether a name resolves shows later.
+fn port(text: &str) -> Option<u16> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(address.port());
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let of_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let is_name = host.chars().all(of_name)
+        && !host.starts_with(['-', '.'])
+        // Numbers and dots alone would have been an IPv4 address.
+        && host.contains(|c: char| c.is_alphabetic());
+    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    port.parse().ok().filter(|_| is_name && digits)
 }
 
 fn duration(text: &str, bare: f64) -> Result<Duration, String> {
@@ -172,11 +193,47 @@ mod tests {
     }
 
     #[test]
-    fn peers_need_a_port() {
-        assert!(peer("127.0.0.1:29900").is_ok());
-        assert!(peer("[::1]:29900").is_ok());
-        for bad in ["file.txt", "host:", ":29900", "host:0", "host:99999"] {
+    fn addresses_need_a_host_and_a_port() {
+        for good in [
+            "127.0.0.1:29900",
+            "[::1]:29900",
+            "[fe80::1%2]:29900",
+            "localhost:1",
+            "a-b.example:65535",
+        ] {
+            assert!(peer(good).is_ok(), "{good}");
+            assert!(listen(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "file.txt",
+            "host:",
+            ":29900",
+            "host:99999",
+            "host:+80",
+            "host:-1",
+            "host: 80",
+            "29900",
+            "127.0.0.1",
+            "1.2.3.4.5:80",
+            "256.0.0.1:80",
+            "1.2.3:80",
+            "::1",
+            "::1:29900",
+            "[::1]",
+            "[::1:29900",
+            "[host]:29900",
+            "a b:80",
+            "http://host:80",
+            "host:80:80",
+            "-x:80",
+            "",
+        ] {
             assert!(peer(bad).is_err(), "{bad}");
+            assert!(listen(bad).is_err(), "{bad}");
+        }
+        for any in ["host:0", "127.0.0.1:0", "[::]:0"] {
+            assert!(peer(any).is_err(), "{any}");
+            assert!(listen(any).is_ok(), "{any}");
         }
     }
 }

@@ -1,10 +1,12 @@
 //! `kcp echo`: sends back what comes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use kcp_async::KcpStream;
 use tokio::task::JoinSet;
 
+use super::transfer::Throttle;
 use super::{Output, rounds};
 use crate::error::{Failure, Kind};
 use crate::net::{self, Transport};
@@ -27,12 +29,14 @@ pub(crate) async fn run(options: Options, interrupt: &Interrupt) -> Result<(), F
     } = options;
     let listener = net::listen(&address, &transport, &output.console, output.json).await?;
     let mut sessions = JoinSet::new();
+    let lines = Arc::new(Throttle::new());
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, peer) = accepted
                     .map_err(|error| Failure::new(Kind::Address, format!("the listener failed: {error}")))?;
-                sessions.spawn(serve(stream, peer, transport.message_mode, output.clone()));
+                let notes = Notes { lines: lines.clone(), output: output.clone() };
+                sessions.spawn(serve(stream, peer, transport.message_mode, notes));
             }
             Some(_) = sessions.join_next() => {}
             () = interrupt.raised() => return Ok(()),
@@ -40,10 +44,29 @@ pub(crate) async fn run(options: Options, interrupt: &Interrupt) -> Result<(), F
     }
 }
 
+/// Lines about sessions: a few, and then counts, since any datagram can open one.
+struct Notes {
+    lines: Arc<Throttle>,
+    output: Output,
+}
+
+impl Notes {
+    fn note(&self, text: &str) {
+        match self.lines.pass() {
+            None => {}
+            Some(0) => self.output.console.note(text),
+            Some(held_back) => self
+                .output
+                .console
+                .note(&format!("({held_back} lines left out) {text}")),
+        }
+    }
+}
+
 /// One client. In message mode every message goes back as one message, as clients that count on
 /// boundaries expect; otherwise bytes go back as they come.
-async fn serve(mut stream: KcpStream, peer: SocketAddr, message_mode: bool, output: Output) {
-    output.console.note(&format!("{peer}: session opened"));
+async fn serve(mut stream: KcpStream, peer: SocketAddr, message_mode: bool, notes: Notes) {
+    notes.note(&format!("{peer}: session opened"));
     let end = if message_mode {
         echo_messages(&mut stream).await
     } else {
@@ -51,10 +74,8 @@ async fn serve(mut stream: KcpStream, peer: SocketAddr, message_mode: bool, outp
         rounds::echo_bytes(reader, writer).await
     };
     match end {
-        Ok(()) => output.console.note(&format!("{peer}: session closed")),
-        Err(error) => output
-            .console
-            .note(&format!("{peer}: session ended: {error}")),
+        Ok(()) => notes.note(&format!("{peer}: session closed")),
+        Err(error) => notes.note(&format!("{peer}: session ended: {error}")),
     }
 }
 

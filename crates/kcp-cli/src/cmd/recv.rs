@@ -1,7 +1,7 @@
 //! `kcp recv`: listens for `kcp send`, or fetches from `kcp serve`.
 
 use super::Output;
-use super::transfer::{self, Context, Job, PullOptions, Side};
+use super::transfer::{self, Context, Job, Listening, Pace, PullOptions, Side};
 use crate::error::Failure;
 use crate::net::{self, Transport};
 use crate::signal::Interrupt;
@@ -11,6 +11,7 @@ use crate::signal::Interrupt;
 pub(crate) struct Options {
     pub(crate) source: Source,
     pub(crate) pull: PullOptions,
+    pub(crate) pace: Pace,
     pub(crate) transport: Transport,
     pub(crate) output: Output,
 }
@@ -25,26 +26,36 @@ pub(crate) enum Source {
 }
 
 /// Receives files.
-pub(crate) async fn run(options: Options, interrupt: &Interrupt) -> Result<(), Failure> {
-    options.pull.check()?;
-    let job = Job::Pull(options.pull);
-    match options.source {
+pub(crate) async fn run(mut options: Options, interrupt: &Interrupt) -> Result<(), Failure> {
+    let removed = options.pull.prepare()?;
+    let Options {
+        source,
+        pull,
+        pace,
+        transport,
+        output,
+    } = options;
+    if removed > 0 {
+        output.console.note(&format!(
+            "removed {removed} temporary files of a receiver that was killed"
+        ));
+    }
+    let job = Job::Pull(pull);
+    match source {
         Source::Listen { address, once } => {
-            transfer::listen(
-                &address,
+            let listening = Listening {
+                address,
                 once,
                 job,
-                &options.transport,
-                &options.output,
-                interrupt,
-            )
-            .await
+                pace,
+            };
+            transfer::listen(listening, &transport, &output, interrupt).await
         }
         Source::Fetch { peer } => {
-            let mut stream = net::connect(&peer, &options.transport).await?;
-            let context = Context::new(peer, &options.transport, &options.output, interrupt);
-            let report = transfer::session(&mut stream, Side::Connecting, &job, &context).await;
-            report.show(&options.output);
+            let stream = net::connect(&peer, &transport).await?;
+            let context = Context::new(peer, &transport, pace, &output, interrupt);
+            let report = transfer::session(stream, Side::Connecting, &job, &context).await;
+            report.show(&output);
             report.into_result()
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Output;
-use super::transfer::{self, Context, Job, Side};
+use super::transfer::{self, Context, Job, Pace, Side};
 use crate::error::Failure;
 use crate::net::{self, Transport};
 use crate::signal::Interrupt;
@@ -21,11 +21,17 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options, interrupt: &Interrupt) -> Result<(), Failure> {
     // Before the peer is bothered: a typing error should not cost it a session.
     let job = Job::Push(transfer::prepare(&options.files)?);
-    // The endpoint stays until the session is over, for a peer that has to be told of an abort.
-    let (_endpoint, mut stream) =
-        net::connect_from_endpoint(&options.peer, &options.transport).await?;
-    let context = Context::new(options.peer, &options.transport, &options.output, interrupt);
-    let report = transfer::session(&mut stream, Side::Connecting, &job, &context).await;
+    let stream = net::connect(&options.peer, &options.transport).await?;
+    // A receiver may take its time, and has it counted at its own side.
+    let pace = Pace { stall: None };
+    let context = Context::new(
+        options.peer,
+        &options.transport,
+        pace,
+        &options.output,
+        interrupt,
+    );
+    let report = transfer::session(stream, Side::Connecting, &job, &context).await;
     report.show(&options.output);
     report.into_result()
 }

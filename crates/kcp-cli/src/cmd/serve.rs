@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Output;
-use super::transfer::{self, Job};
+use super::transfer::{self, Job, Listening, Pace};
 use crate::error::Failure;
 use crate::net::Transport;
 use crate::signal::Interrupt;
@@ -14,6 +14,7 @@ pub(crate) struct Options {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) address: String,
     pub(crate) once: bool,
+    pub(crate) pace: Pace,
     pub(crate) transport: Transport,
     pub(crate) output: Output,
 }
@@ -24,9 +25,16 @@ pub(crate) async fn run(options: Options, interrupt: &Interrupt) -> Result<(), F
     let Options {
         address,
         once,
+        pace,
         transport,
         output,
         ..
     } = options;
-    transfer::listen(&address, once, job, &transport, &output, interrupt).await
+    let listening = Listening {
+        address,
+        once,
+        job,
+        pace,
+    };
+    transfer::listen(listening, &transport, &output, interrupt).await
 }

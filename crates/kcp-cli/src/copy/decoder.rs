@@ -1,6 +1,6 @@
 //! Cuts a byte stream into frames.
 
-use super::frame::{Frame, FrameError, HEADER, body_length, parse};
+use super::frame::{Frame, FrameError, HEADER, body_length, kind, parse};
 
 /// An incremental frame parser. It holds at most one frame plus what was pushed with it.
 ///
@@ -41,6 +41,18 @@ impl Decoder {
         })
     }
 
+    /// The bytes of a frame that is not whole yet.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// Whether nothing is pending, or nothing but the beginning of an Abort.
+    pub(crate) fn is_abort(&self) -> bool {
+        self.pending()
+            .first()
+            .is_none_or(|&first| first == kind::ABORT)
+    }
+
     fn try_next(&mut self) -> Result<Option<Frame>, FrameError> {
         let rest = &self.buffer[self.start..];
         let Some((header, after)) = rest.split_first_chunk::<HEADER>() else {
@@ -77,7 +89,10 @@ mod tests {
             Just(Reason::Local),
             Just(Reason::Protocol),
             Just(Reason::Role),
-            (8_u8..).prop_map(Reason::Other),
+            Just(Reason::Busy),
+            Just(Reason::Stalled),
+            Just(Reason::TooMany),
+            (11_u8..).prop_map(Reason::Other),
         ]
     }
 
@@ -89,8 +104,22 @@ mod tests {
             Just(Outcome::NotStored),
         ];
         prop_oneof![
-            (any::<u16>(), role).prop_map(|(version, role)| Frame::Hello { version, role }),
-            any::<u16>().prop_map(|version| Frame::Welcome { version }),
+            (any::<u16>(), role, any::<[u8; 16]>()).prop_map(|(version, role, nonce)| {
+                Frame::Hello {
+                    version,
+                    role,
+                    nonce,
+                }
+            }),
+            (any::<u16>(), any::<[u8; 16]>(), any::<[u8; 16]>()).prop_map(
+                |(version, echo, nonce)| Frame::Welcome {
+                    version,
+                    echo,
+                    nonce,
+                }
+            ),
+            any::<[u8; 16]>().prop_map(|echo| Frame::Confirm { echo }),
+            Just(Frame::Wait),
             ("[a-zA-Z0-9 ./]{0,300}", any::<u64>())
                 .prop_map(|(name, size)| Frame::Offer { name, size }),
             Just(Frame::Accept),
@@ -146,7 +175,7 @@ mod tests {
 
         #[test]
         fn hostile_bodies_under_a_valid_kind_never_panic(
-            kind in 0xf0_u8..0xfc,
+            kind in 0xf0_u8..0xff,
             body in prop::collection::vec(any::<u8>(), 0..120),
         ) {
             let mut decoder = Decoder::default();

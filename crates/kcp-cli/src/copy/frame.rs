@@ -1,7 +1,10 @@
 //! One frame: a kind byte, a 32-bit length, a body. All integers little-endian.
 
-/// The version this build speaks. Hello and Welcome keep their layout in every version.
-pub(crate) const VERSION: u16 = 1;
+use super::name::is_deceptive;
+
+/// The version this build speaks. Version 1 had no nonces, so its receiver took files from an
+/// address that never answered. The first fields of Hello and Welcome are the same in every version.
+pub(crate) const VERSION: u16 = 2;
 /// The most file bytes one Data frame carries.
 pub(crate) const MAX_DATA: usize = 64 * 1024;
 /// Kind and length.
@@ -9,6 +12,10 @@ pub(crate) const HEADER: usize = 5;
 
 /// A BLAKE3 hash of a whole file.
 pub(crate) type Hash = [u8; 32];
+
+/// Random bytes that the peer has to repeat. Only a peer that receives what is sent to its address
+/// can repeat them.
+pub(crate) type Nonce = [u8; 16];
 
 /// What the connecting side wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +43,12 @@ pub(crate) enum Reason {
     Protocol,
     /// Both sides want to send, or both want to receive.
     Role,
+    /// Too many sessions, from this address or in all.
+    Busy,
+    /// The transfer was slower than the minimum.
+    Stalled,
+    /// More files than the receiver takes in one session.
+    TooMany,
     /// A reason a later version added.
     Other(u8),
 }
@@ -57,10 +70,20 @@ pub(crate) enum Frame {
     Hello {
         version: u16,
         role: Role,
+        nonce: Nonce,
     },
+    /// `echo` is the nonce of Hello, `nonce` the listener's own.
     Welcome {
         version: u16,
+        echo: Nonce,
+        nonce: Nonce,
     },
+    /// The nonce of Welcome: proves that its sender receives at its address.
+    Confirm {
+        echo: Nonce,
+    },
+    /// The session waits for its turn; sent by the listener, again every few seconds.
+    Wait,
     /// The name is as it came: whoever stores it must make a `FileName` of it first.
     Offer {
         name: String,
@@ -127,6 +150,8 @@ impl Frame {
         match self {
             Self::Hello { .. } => "Hello",
             Self::Welcome { .. } => "Welcome",
+            Self::Confirm { .. } => "Confirm",
+            Self::Wait => "Wait",
             Self::Offer { .. } => "Offer",
             Self::Accept => "Accept",
             Self::Decline { .. } => "Decline",
@@ -144,20 +169,36 @@ impl Frame {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER]);
         let kind = match self {
-            Self::Hello { version, role } => {
+            Self::Hello {
+                version,
+                role,
+                nonce,
+            } => {
                 out.extend_from_slice(MAGIC);
                 out.extend_from_slice(&version.to_le_bytes());
                 out.push(match role {
                     Role::Sender => 1,
                     Role::Receiver => 2,
                 });
+                out.extend_from_slice(nonce);
                 kind::HELLO
             }
-            Self::Welcome { version } => {
+            Self::Welcome {
+                version,
+                echo,
+                nonce,
+            } => {
                 out.extend_from_slice(MAGIC);
                 out.extend_from_slice(&version.to_le_bytes());
+                out.extend_from_slice(echo);
+                out.extend_from_slice(nonce);
                 kind::WELCOME
             }
+            Self::Confirm { echo } => {
+                out.extend_from_slice(echo);
+                kind::CONFIRM
+            }
+            Self::Wait => kind::WAIT,
             Self::Offer { name, size } => {
                 debug_assert!(name.len() <= MAX_NAME);
                 out.extend_from_slice(&size.to_le_bytes());
@@ -213,7 +254,8 @@ pub(super) fn body_length(header: [u8; HEADER]) -> Result<usize, FrameError> {
     let limit = match kind {
         kind::HELLO | kind::WELCOME => 64, // room for what later versions add
         kind::OFFER => 8 + MAX_NAME,
-        kind::ACCEPT | kind::BYE => 0,
+        kind::CONFIRM => NONCE,
+        kind::ACCEPT | kind::BYE | kind::WAIT => 0,
         kind::DECLINE | kind::ABORT => 1 + MAX_TEXT,
         kind::DATA => 8 + MAX_DATA,
         kind::END => 40,
@@ -234,9 +276,12 @@ pub(super) fn body_length(header: [u8; HEADER]) -> Result<usize, FrameError> {
 pub(super) fn parse(kind: u8, body: &[u8]) -> Result<Frame, FrameError> {
     match kind {
         kind::HELLO => parse_hello(body).ok_or(FrameError::Malformed("Hello")),
-        kind::WELCOME => version(body)
-            .map(|(version, _)| Frame::Welcome { version })
-            .ok_or(FrameError::Malformed("Welcome")),
+        kind::WELCOME => parse_welcome(body).ok_or(FrameError::Malformed("Welcome")),
+        kind::CONFIRM => match body.try_into() {
+            Ok(echo) => Ok(Frame::Confirm { echo }),
+            Err(_) => Err(FrameError::Malformed("Confirm")),
+        },
+        kind::WAIT => Ok(Frame::Wait),
         kind::OFFER => parse_offer(body).ok_or(FrameError::Malformed("Offer")),
         kind::ACCEPT => Ok(Frame::Accept),
         kind::DECLINE => reason(body)
@@ -253,27 +298,48 @@ pub(super) fn parse(kind: u8, body: &[u8]) -> Result<Frame, FrameError> {
     }
 }
 
-/// A peer's text made safe for a terminal: no control characters, no direction overrides.
+/// A peer's text made safe for a terminal: no control, invisible or direction-changing characters.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if is_deceptive(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
-/// Characters that move a cursor or reorder what is displayed.
-pub(super) fn is_deceptive(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 fn parse_hello(body: &[u8]) -> Option<Frame> {
     let (version, rest) = version(body)?;
-    let role = match rest.first()? {
+    let (&role, rest) = rest.split_first()?;
+    let role = match role {
         1 => Role::Sender,
         2 => Role::Receiver,
         _ => return None,
     };
-    Some(Frame::Hello { version, role })
+    let (nonce, _) = nonce(version, rest)?;
+    Some(Frame::Hello {
+        version,
+        role,
+        nonce,
+    })
+}
+
+fn parse_welcome(body: &[u8]) -> Option<Frame> {
+    let (version, rest) = version(body)?;
+    let (echo, rest) = nonce(version, rest)?;
+    let (nonce, _) = nonce(version, rest)?;
+    Some(Frame::Welcome {
+        version,
+        echo,
+        nonce,
+    })
+}
+
+/// A nonce in front. Other versions may have none: they get as far as the answer that names the
+/// versions.
+fn nonce(version: u16, body: &[u8]) -> Option<(Nonce, &[u8])> {
+    match body.split_first_chunk::<NONCE>() {
+        Some((nonce, rest)) => Some((*nonce, rest)),
+        None if version != VERSION => Some(([0; NONCE], &[])),
+        None => None,
+    }
 }
 
 fn parse_offer(body: &[u8]) -> Option<Frame> {
@@ -336,6 +402,9 @@ fn reason(body: &[u8]) -> Option<(Reason, String)> {
         5 => Reason::Local,
         6 => Reason::Protocol,
         7 => Reason::Role,
+        8 => Reason::Busy,
+        9 => Reason::Stalled,
+        10 => Reason::TooMany,
         other => Reason::Other(other),
     };
     Some((reason, text_of(text)))
@@ -350,6 +419,9 @@ fn put_reason(out: &mut Vec<u8>, reason: Reason, text: &str) {
         Reason::Local => 5,
         Reason::Protocol => 6,
         Reason::Role => 7,
+        Reason::Busy => 8,
+        Reason::Stalled => 9,
+        Reason::TooMany => 10,
         Reason::Other(code) => code,
     });
     out.extend_from_slice(cut(text).as_bytes());
@@ -369,20 +441,46 @@ fn cut(text: &str) -> &str {
 }
 
 /// Longer than any file name a file system takes, so a hostile one costs little.
-pub(super) const MAX_NAME: usize = 1024;
+pub(crate) const MAX_NAME: usize = 1024;
 /// The longest explanation in a Decline, Verdict or Abort.
-const MAX_TEXT: usize = 512;
+pub(crate) const MAX_TEXT: usize = 512;
+/// Bytes of a [`Nonce`].
+const NONCE: usize = size_of::<Nonce>();
 const MAGIC: &[u8; 4] = b"kcpF";
 
-mod kind {
-    pub(super) const HELLO: u8 = 0xf1;
-    pub(super) const WELCOME: u8 = 0xf2;
-    pub(super) const OFFER: u8 = 0xf3;
-    pub(super) const ACCEPT: u8 = 0xf4;
-    pub(super) const DECLINE: u8 = 0xf5;
-    pub(super) const DATA: u8 = 0xf6;
-    pub(super) const END: u8 = 0xf7;
-    pub(super) const VERDICT: u8 = 0xf8;
-    pub(super) const BYE: u8 = 0xf9;
-    pub(super) const ABORT: u8 = 0xfa;
+pub(super) mod kind {
+    pub(crate) const HELLO: u8 = 0xf1;
+    pub(crate) const WELCOME: u8 = 0xf2;
+    pub(crate) const OFFER: u8 = 0xf3;
+    pub(crate) const ACCEPT: u8 = 0xf4;
+    pub(crate) const DECLINE: u8 = 0xf5;
+    pub(crate) const DATA: u8 = 0xf6;
+    pub(crate) const END: u8 = 0xf7;
+    pub(crate) const VERDICT: u8 = 0xf8;
+    pub(crate) const BYE: u8 = 0xf9;
+    pub(crate) const ABORT: u8 = 0xfa;
+    pub(crate) const CONFIRM: u8 = 0xfb;
+    pub(crate) const WAIT: u8 = 0xfc;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An older peer must get as far as the message that names both versions.
+    #[test]
+    fn a_greeting_of_version_1_is_still_read() {
+        let hello = [MAGIC, &[1, 0, 1][..]].concat();
+        let frame = Frame::Hello {
+            version: 1,
+            role: Role::Sender,
+            nonce: [0; 16],
+        };
+        assert_eq!(parse(kind::HELLO, &hello), Ok(frame));
+        let hello = [MAGIC, &[2, 0, 1][..]].concat();
+        assert_eq!(
+            parse(kind::HELLO, &hello),
+            Err(FrameError::Malformed("Hello"))
+        );
+    }
 }

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! connecting side                 listening side
-//!   Hello{version, role}     ->
-//!                            <-   Welcome{version}     (or Abort{reason})
+//!   Hello{version, role, n1} ->
+//!                            <-   Welcome{version, n1, n2}  (or Abort{reason})
+//!   Confirm{n2}              ->
+//!                            <-   Wait ...             (no slot yet)
 //! sending side                    receiving side       (either may be the connecting one)
 //!   Offer{name, size}        ->
 //!                            <-   Accept               (or Decline{reason}: next file)
@@ -13,6 +15,10 @@
 //!   ... more files ...
 //!   Bye                      ->
 //! ```
+//!
+//! The nonces n1 and n2 are random. A peer that repeats ours receives at its address, so it is
+//! validated; before that nothing is written, and no slot is taken. A frame that came before what it
+//! answers was sent ends the session.
 //!
 //! Either side may send `Abort{reason, text}` at any time; nothing follows it. The receiver
 //! computes the hash of what it wrote and answers with its own verdict, so "sent" in the
@@ -30,7 +36,8 @@ mod sending;
 
 pub(crate) use decoder::Decoder;
 pub(crate) use frame::{
-    Frame, FrameError, Hash, MAX_DATA, Outcome, Reason, Role, VERSION, printable,
+    Frame, FrameError, HEADER, Hash, MAX_DATA, MAX_NAME, MAX_TEXT, Nonce, Outcome, Reason, Role,
+    VERSION, printable,
 };
 pub(crate) use name::{FileName, TEMPORARY_PREFIX};
 pub(crate) use receiving::{Received, Receiving};
@@ -50,6 +57,10 @@ pub(crate) enum Violation {
     SameRole,
     /// Data that does not continue the file, or goes beyond its announced size.
     Offset { got: u64, expected: u64 },
+    /// A nonce that is not ours.
+    Nonce(&'static str),
+    /// Bytes that came before the answer that they can only follow.
+    Early { before: &'static str },
     /// More files in one session than anybody has.
     TooManyFiles,
     /// More or fewer bytes than the offer announced.
@@ -63,9 +74,12 @@ impl std::fmt::Display for Violation {
             Self::Version(version) => {
                 write!(
                     f,
-                    "it speaks version {version} of the copy protocol, this is version {VERSION}"
+                    "it speaks version {version} of the copy protocol, this is version {VERSION}: \
+                     update the older kcp"
                 )
             }
+            Self::Nonce(frame) => write!(f, "a {frame} that does not repeat our nonce"),
+            Self::Early { before } => write!(f, "it sent on before {before}"),
             Self::SameRole => write!(f, "both sides want the same direction"),
             Self::Offset { got, expected } => {
                 write!(f, "data for offset {got} where {expected} was due")

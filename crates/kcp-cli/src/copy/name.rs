@@ -1,19 +1,20 @@
-//! File names that a stranger may choose.
+//! File names that a peer may choose.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-
-use super::frame::is_deceptive;
 
 /// Temporary files start with it; no peer may name a file so.
 pub(crate) const TEMPORARY_PREFIX: &str = ".kcp-part-";
 
 /// A name that stays inside the directory it is joined to, on every system.
 ///
-/// Refused: path separators of either kind, `.` and `..`, control and text-direction
-/// characters, names longer than 255 bytes, the device names of Windows with any extension,
-/// a dot or a space at the end (Windows drops them), and our own temporary prefix. Where the
-/// receiving system is Windows, also the characters it does not allow, `:` above all.
+/// Refused: path separators of either kind, `.` and `..`, control, invisible and
+/// direction-changing characters, names longer than 255 bytes, the device names of Windows with
+/// any extension, a dot or white space at the end (Windows drops some), and our own temporary
+/// prefix. Where the receiving system is Windows, also the characters it does not allow, `:` above
+/// all. Names that begin with a dot or a dash are a question of their own:
+/// [`is_hidden`](Self::is_hidden).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct FileName(String);
 
@@ -50,6 +51,12 @@ impl FileName {
         &self.0
     }
 
+    /// Whether the name begins with a dot, as the start-up files of shells do, or with a dash, as
+    /// options of commands do: taken only with `--allow-hidden`.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.0.starts_with(['.', '-'])
+    }
+
     fn checked(name: &str, for_windows: bool) -> Result<Self, NameError> {
         if name.is_empty() {
             return Err(NameError::Empty);
@@ -66,10 +73,10 @@ impl FileName {
         if name.chars().any(is_deceptive) {
             return Err(NameError::Control);
         }
-        if name.ends_with(['.', ' ']) {
+        if name.ends_with(|c: char| c == '.' || c.is_whitespace()) {
             return Err(NameError::Trailing);
         }
-        if is_device(name) || name.starts_with(TEMPORARY_PREFIX) {
+        if is_device(name) || is_temporary(name) {
             return Err(NameError::Reserved);
         }
         if for_windows && let Some(c) = name.chars().find(|c| WINDOWS_FORBIDDEN.contains(c)) {
@@ -92,12 +99,26 @@ impl fmt::Display for NameError {
             Self::TooLong => write!(f, "the name has more than {MAX_BYTES} bytes"),
             Self::Separator => f.write_str("the name contains a path separator"),
             Self::Relative => f.write_str("the name stands for a directory"),
-            Self::Control => f.write_str("the name contains control characters"),
+            Self::Control => f.write_str("the name contains control or invisible characters"),
             Self::Reserved => f.write_str("the name is reserved"),
-            Self::Trailing => f.write_str("the name ends with a dot or a space"),
+            Self::Trailing => f.write_str("the name ends with a dot or white space"),
             Self::Forbidden(c) => write!(f, "the name contains {c:?}"),
         }
     }
+}
+
+/// Characters that move a cursor, reorder what is displayed, or are displayed as nothing: the
+/// general categories Cc, Cf, Zl and Zp, and what else Unicode 16 has under
+/// `Default_Ignorable_Code_Point`, which takes in variation selectors and the tags.
+pub(super) fn is_deceptive(c: char) -> bool {
+    c.is_control() || !c.is_ascii() && INVISIBLE.iter().any(|range| range.contains(&c))
+}
+
+/// Case does not tell names apart on every file system.
+fn is_temporary(name: &str) -> bool {
+    name.as_bytes()
+        .get(..TEMPORARY_PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(TEMPORARY_PREFIX.as_bytes()))
 }
 
 /// CON, NUL, COM1 and their like are devices on Windows, `con.txt` included.
@@ -126,6 +147,34 @@ fn is_device(name: &str) -> bool {
 
 /// What ext4, NTFS and APFS have in common.
 const MAX_BYTES: usize = 255;
+const INVISIBLE: [RangeInclusive<char>; 26] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{600}'..='\u{605}',
+    '\u{61c}'..='\u{61c}',
+    '\u{6dd}'..='\u{6dd}',
+    '\u{70f}'..='\u{70f}',
+    '\u{890}'..='\u{891}',
+    '\u{8e2}'..='\u{8e2}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{2800}'..='\u{2800}', // a Braille pattern without dots
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffb}',
+    '\u{110bd}'..='\u{110bd}',
+    '\u{110cd}'..='\u{110cd}',
+    '\u{13430}'..='\u{1343f}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0000}'..='\u{e0fff}',
+];
 const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
 const WINDOWS_FORBIDDEN: [char; 7] = ['<', '>', ':', '"', '|', '?', '*'];
 
@@ -184,6 +233,24 @@ mod tests {
             "a\0b",
             "\x1b[2J",
             "evil\u{202e}txt.exe",
+            "a\u{ad}b",
+            "a\u{61c}b",
+            "\u{180e}",
+            "a\u{200b}",
+            "a\u{200d}b",
+            "a\u{2028}b",
+            "a\u{2029}b",
+            "a\u{202a}b",
+            "a\u{2060}b",
+            "a\u{2066}b",
+            "a\u{206f}b",
+            "a\u{fe0f}",
+            "\u{feff}a",
+            "a\u{3164}",
+            "a\u{fff9}b",
+            "a\u{e0001}",
+            "a\u{e0041}b",
+            "a\u{e0100}b",
             "\u{7f}",
             "\u{85}",
         ] {
@@ -210,8 +277,21 @@ mod tests {
             );
         }
         assert_eq!(FileName::new(".kcp-part-1"), Err(NameError::Reserved));
+        assert_eq!(FileName::new(".KCP-Part-1"), Err(NameError::Reserved));
         assert_eq!(FileName::new("a."), Err(NameError::Trailing));
         assert_eq!(FileName::new("a "), Err(NameError::Trailing));
+        assert_eq!(FileName::new("a\u{a0}"), Err(NameError::Trailing));
+        assert_eq!(FileName::new("a\u{3000}"), Err(NameError::Trailing));
+    }
+
+    #[test]
+    fn names_with_a_dot_or_a_dash_in_front_are_hidden() {
+        for name in [".zshenv", ".profile", "...a", "-rf", "--help", "-"] {
+            assert!(FileName::new(name).unwrap().is_hidden(), "{name}");
+        }
+        for name in ["a.b", "a-b", "authorized_keys", "_x"] {
+            assert!(!FileName::new(name).unwrap().is_hidden(), "{name}");
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) enum Received {
     Data(Vec<u8>),
     /// All bytes are there; this is the sender's hash of them.
     End(Hash),
+    /// No slot yet.
+    Waiting,
     /// No more files.
     Bye,
     /// The sender gives up.
@@ -60,6 +62,7 @@ impl Receiving {
                     size,
                 })
             }
+            (State::Between, Frame::Wait) => Ok(Received::Waiting),
             (State::Between, Frame::Bye) => {
                 self.state = State::Over;
                 Ok(Received::Bye)

@@ -18,6 +18,8 @@ pub(crate) enum Sending {
 /// What a frame means to the sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
+    /// No slot yet: the answer to the offer is still due.
+    Waiting,
     Accepted,
     Declined {
         reason: Reason,
@@ -39,6 +41,7 @@ impl Sending {
     pub(crate) fn on_frame(&mut self, frame: Frame) -> Result<Answer, Violation> {
         let answer = match (*self, frame) {
             (_, Frame::Abort { reason, text }) => Answer::Abort { reason, text },
+            (Self::Offered, Frame::Wait) => return Ok(Answer::Waiting),
             (Self::Offered, Frame::Accept) => Answer::Accepted,
             (Self::Offered, Frame::Decline { reason, text }) => Answer::Declined { reason, text },
             (
@@ -104,6 +107,15 @@ mod tests {
                 Err(Violation::Unexpected { .. })
             ));
         }
+    }
+
+    #[test]
+    fn a_wait_leaves_the_answer_due() {
+        let mut state = Sending::Offered;
+        assert_eq!(state.on_frame(Frame::Wait), Ok(Answer::Waiting));
+        assert_eq!(state.on_frame(Frame::Accept), Ok(Answer::Accepted));
+        assert!(Sending::Quiet.on_frame(Frame::Wait).is_err());
+        assert!(Sending::Ended.on_frame(Frame::Wait).is_err());
     }
 
     #[test]

@@ -159,8 +159,33 @@ fn a_file_beyond_the_limit_is_refused() {
     let into = scratch.directory("into");
     let (receiver, address) = listen(&["recv", "--once", "--into", &into, "--max-size", "1K"]);
     kcp(&["send", &file, &address]).expect_code(5);
-    receiver.finish().expect_code(5);
     assert!(names(&into).is_empty());
+    // `--once` counts a session in which a file was stored.
+    let (file, _) = scratch.file("small", 20);
+    kcp(&["send", &file, &address]).expect_code(0);
+    receiver.finish().expect_code(0);
+    assert_eq!(names(&into), ["small"]);
+}
+
+#[test]
+fn limits_of_a_session_are_told() {
+    let scratch = Scratch::new();
+    let (a, _) = scratch.file("a", 600);
+    let (b, _) = scratch.file("b", 600);
+    let (hidden, _) = scratch.file(".hidden", 10);
+    let into = scratch.directory("into");
+    let listening = ["recv", "--into", &into, "--force", "--max-bytes", "1K"];
+    let (_receiver, address) = listen(&listening);
+    let run = kcp(&["send", &a, &b, &hidden, &address]).expect_code(5);
+    assert!(run.stdout.contains("1.00 KiB in a session"), "{run:?}");
+    assert!(run.stdout.contains("--allow-hidden"), "{run:?}");
+    let (_receiver, address) = listen(&["recv", "--into", &into, "--force", "--max-files", "1"]);
+    let run = kcp(&["send", &a, &b, &address]).expect_code(5);
+    assert!(run.stdout.contains("at most 1 files"), "{run:?}");
+    assert_eq!(names(&into), ["a"]);
+    let (_receiver, address) = listen(&["recv", "--into", &into, "--allow-hidden"]);
+    kcp(&["send", &hidden, &address]).expect_code(0);
+    assert_eq!(names(&into), [".hidden", "a"]);
 }
 
 #[test]

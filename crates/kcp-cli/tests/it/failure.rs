@@ -20,15 +20,19 @@ struct Slow {
 impl Slow {
     /// Returns once data is flowing.
     fn start() -> Self {
+        Self::with("32", "1s", 8)
+    }
+
+    fn with(segments: &str, patience: &str, mbit: u32) -> Self {
         let scratch = Scratch::new();
         let (file, _) = scratch.file("file", 20_000_000);
         let into = scratch.directory("into");
-        let quick = ["--dead-peer-timeout", "1s"];
-        let (mut receiver, address) =
+        let quick = ["--dead-peer-timeout", patience];
+        let (receiver, address) =
             listen(&[&["recv", "--once", "--into", &into][..], &quick].concat());
         let link = LinkConfig::new()
             .delay(Duration::from_millis(5))
-            .bottleneck(Bitrate::mbit(8), Queue::Time(Duration::from_millis(100)));
+            .bottleneck(Bitrate::mbit(mbit), Queue::Time(Duration::from_millis(100)));
         let any_port = "127.0.0.1:0".parse().unwrap();
         let relay = Relay::bind(any_port, address.parse().unwrap(), link, link, 1).unwrap();
         let through = relay.local_addr().to_string();
@@ -37,9 +41,9 @@ impl Slow {
             &file,
             &through,
             "--sndwnd",
-            "32",
+            segments,
             "--dead-peer-timeout",
-            "1s",
+            patience,
         ];
         let sender = start(&args);
         receiver.wait_for_stderr("file: ");
@@ -67,8 +71,23 @@ fn a_killed_receiver_leaves_no_file_under_its_name() {
 fn a_receiver_notices_a_killed_sender() {
     let mut slow = Slow::start();
     slow.sender.kill();
-    let receiver = slow.receiver.finish().expect_code(4);
-    assert!(receiver.stderr.contains("lost "), "{receiver:?}");
+    slow.receiver.wait_for_stderr("lost ");
+    assert!(names(&slow.into).is_empty());
+    drop(slow.scratch);
+}
+
+#[cfg(unix)]
+#[test]
+fn temporary_files_of_a_killed_receiver_go_at_the_next_start_and_those_of_a_running_one_stay() {
+    let mut slow = Slow::start();
+    let temporary = names(&slow.into);
+    assert_eq!(temporary.len(), 1);
+    let (_second, _) = listen(&["recv", "--into", &slow.into]);
+    assert_eq!(names(&slow.into), temporary);
+    slow.receiver.kill();
+    assert_eq!(names(&slow.into), temporary);
+    let (third, _) = listen(&["recv", "--into", &slow.into]);
+    third.wait_for_stderr("removed 1 temporary files");
     assert!(names(&slow.into).is_empty());
     drop(slow.scratch);
 }
@@ -92,8 +111,20 @@ fn an_interrupted_sender_tells_the_receiver() {
     let slow = Slow::start();
     slow.sender.interrupt();
     slow.sender.finish().expect_code(130);
-    let receiver = slow.receiver.finish().expect_code(5);
-    assert!(receiver.stderr.contains("interrupted"), "{receiver:?}");
+    slow.receiver.wait_for_stderr("interrupted");
+    assert!(names(&slow.into).is_empty());
+    drop(slow.scratch);
+}
+
+/// The Abort would take longer than a user waits: the receiver learns by its next probe.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_sender_with_much_queued_ends_the_session_too() {
+    // Its 1.4 MB in the queue are 5.6 s of this link.
+    let slow = Slow::with("1024", "60s", 2);
+    slow.sender.interrupt();
+    slow.receiver.wait_for_stderr("reset");
+    slow.sender.finish().expect_code(130);
     assert!(names(&slow.into).is_empty());
     drop(slow.scratch);
 }
@@ -129,6 +160,48 @@ fn an_absent_peer_is_named() {
     assert!(names(&into).is_empty());
 }
 
+/// The peer's host says that nothing listens: each command tells so.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_port_where_nothing_listens_is_a_refused_connection() {
+    let scratch = Scratch::new();
+    let into = scratch.directory("into");
+    let (file, _) = scratch.file("file", 1_000_000);
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    for args in [
+        vec!["send", &file, &address],
+        vec!["recv", &address, "--into", &into],
+        vec!["ping", &address, "-c", "1", "-W", "2s"],
+    ] {
+        let mut args = args;
+        args.extend(["--connect-timeout", "1s"]);
+        let run = kcp(&args).expect_code(3);
+        assert!(run.stderr.contains("connection refused"), "{run:?}");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_wrong_usage() {
+    let scratch = Scratch::new();
+    let (file, _) = scratch.file("file", 10);
+    for bad in [
+        "nonsense",
+        "127.0.0.1",
+        "127.0.0.1:99999",
+        "256.0.0.1:1",
+        "::1:1",
+    ] {
+        kcp(&["recv", "--listen", bad]).expect_code(2);
+        kcp(&["serve", &file, "--listen", bad]).expect_code(2);
+        kcp(&["echo", "--listen", bad]).expect_code(2);
+        kcp(&["send", &file, bad]).expect_code(2);
+        kcp(&["recv", bad]).expect_code(2);
+        kcp(&["ping", bad]).expect_code(2);
+    }
+}
+
 #[test]
 fn a_port_in_use_is_an_address_error() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -161,7 +234,7 @@ fn wrong_usage_and_bad_settings_have_their_code() {
     let (file, _) = scratch.file("file", 10);
     kcp(&["send", &file]).expect_code(2);
     let run = kcp(&["echo", "--mtu", "10"]).expect_code(2);
-    assert!(run.stderr.contains("mtu"), "{run:?}");
+    assert!(run.stderr.contains("--mtu"), "{run:?}");
     kcp(&["send", &file, &file, "127.0.0.1:9"]).expect_code(2);
 }
 

@@ -6,6 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+use std::{mem, thread};
+
+/// Far longer than any line of a run takes: a run that never says it fails its test instead of
+/// holding it up for ever.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// A finished run.
 #[derive(Debug)]
@@ -19,7 +26,12 @@ pub(crate) struct Finished {
 pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    stderr: BufReader<ChildStderr>,
+    stderr: Lines,
+}
+
+/// The lines that a pipe yields, read by a thread, so that waiting for one has a limit.
+struct Lines {
+    lines: Receiver<String>,
 }
 
 /// A directory that is removed when dropped.
@@ -43,7 +55,7 @@ pub(crate) fn start(args: &[&str]) -> Running {
         .spawn()
         .expect("kcp starts");
     let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-    let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let stderr = Lines::of(child.stderr.take().expect("a pipe"));
     Running {
         child,
         stdout,
@@ -79,15 +91,18 @@ impl Running {
 
     /// Waits for a line of standard error that contains `text`.
     #[track_caller]
-    pub(crate) fn wait_for_stderr(&mut self, text: &str) {
+    pub(crate) fn wait_for_stderr(&self, text: &str) {
+        let until = Instant::now() + LONGEST_WAIT;
         let mut seen = String::new();
         loop {
-            let start = seen.len();
-            let read = self.stderr.read_line(&mut seen).expect("text");
-            assert_ne!(read, 0, "no {text:?} in {seen:?}");
-            if seen[start..].contains(text) {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(line) = self.stderr.lines.recv_timeout(left) else {
+                panic!("no {text:?} in {seen:?}");
+            };
+            if line.contains(text) {
                 return;
             }
+            seen += &line;
         }
     }
 
@@ -102,6 +117,15 @@ impl Running {
         assert!(status.success());
     }
 
+    /// The most memory that the process ever held, in bytes; 0 where the system does not say.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.map_or(0, |kib| kib.parse::<u64>().expect("a number") << 10)
+    }
+
     /// What nobody can catch.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
@@ -110,16 +134,32 @@ impl Running {
 
     /// Waits for the end.
     pub(crate) fn finish(mut self) -> Finished {
-        // A pipe's buffer holds more than a test's standard error: one after the other will do.
-        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let mut stdout = String::new();
         self.stdout.read_to_string(&mut stdout).expect("text");
-        self.stderr.read_to_string(&mut stderr).expect("text");
+        let stderr = self.stderr.lines.iter().collect();
         let code = self.child.wait().expect("it ends").code();
         Finished {
             code,
             stdout,
             stderr,
         }
+    }
+}
+
+impl Lines {
+    fn of(pipe: ChildStderr) -> Self {
+        let (send, lines) = channel();
+        thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = String::new();
+            while pipe.read_line(&mut line).expect("text") > 0 {
+                // Nobody waits for it any more.
+                if send.send(mem::take(&mut line)).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { lines }
     }
 }
 

@@ -1,10 +1,13 @@
 //! Frames over the two halves of a byte stream.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::copy::{Decoder, Frame, FrameError};
+use crate::copy::{Decoder, Frame, FrameError, HEADER, MAX_TEXT};
 
 /// The receiving half.
 #[derive(Debug)]
@@ -12,6 +15,28 @@ pub(super) struct Inbound<R> {
     reader: R,
     decoder: Decoder,
     piece: Box<[u8]>,
+    /// Bytes of a frame that is not whole yet, at the most.
+    limit: usize,
+    received: u64,
+}
+
+/// The sending half of a stream that knows how much of it has arrived.
+pub(super) trait Writer: AsyncWrite + Unpin {
+    /// Bytes written that the peer has not acknowledged.
+    fn unacknowledged(&self) -> usize;
+}
+
+impl Writer for kcp_async::WriteHalf<'_> {
+    fn unacknowledged(&self) -> usize {
+        self.stats().engine.unacknowledged_bytes
+    }
+}
+
+#[cfg(test)]
+impl Writer for tokio::io::WriteHalf<tokio::io::DuplexStream> {
+    fn unacknowledged(&self) -> usize {
+        0
+    }
 }
 
 /// The sending half. Frames are queued, then flushed; a flush that was cancelled goes on
@@ -21,6 +46,7 @@ pub(super) struct Outbound<W> {
     writer: W,
     buffer: Vec<u8>,
     written: usize,
+    total: u64,
 }
 
 /// Why no frame came, or went.
@@ -29,6 +55,8 @@ pub(super) enum LinkError {
     Io(io::Error),
     /// The peer closed its half.
     Eof,
+    /// More than a peer can have to say now.
+    Early,
     Frame(FrameError),
 }
 
@@ -37,8 +65,22 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
         Self {
             reader,
             decoder: Decoder::default(),
-            piece: vec![0; PIECE].into(),
+            piece: vec![0; GREETING].into(),
+            limit: GREETING,
+            received: 0,
         }
+    }
+
+    /// Makes room for data. Before the peer is validated a frame may have [`GREETING`] bytes, so that
+    /// a session costs little.
+    pub(super) fn widen(&mut self) {
+        self.piece = vec![0; PIECE].into();
+        self.limit = usize::MAX;
+    }
+
+    /// Bytes received so far.
+    pub(super) const fn received(&self) -> u64 {
+        self.received
     }
 
     /// The next frame. Cancel safe: what was read is kept.
@@ -47,11 +89,67 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
             if let Some(frame) = self.decoder.next_frame().map_err(LinkError::Frame)? {
                 return Ok(frame);
             }
-            match self.reader.read(&mut self.piece).await {
-                Ok(0) => return Err(LinkError::Eof),
-                Ok(read) => self.decoder.push(&self.piece[..read]),
-                Err(error) => return Err(LinkError::Io(error)),
+            if self.decoder.pending().len() > self.limit {
+                return Err(LinkError::Early);
             }
+            self.read().await?;
+        }
+    }
+
+    /// Reads ahead for as long as nothing is due but one frame: returns when the peer goes away or
+    /// has sent more than `limit` bytes. Cancel safe.
+    pub(super) async fn watch(&mut self, limit: usize) -> LinkError {
+        loop {
+            if self.decoder.pending().len() > limit {
+                return LinkError::Early;
+            }
+            if let Err(error) = self.read().await {
+                return error;
+            }
+        }
+    }
+
+    /// What has arrived already, without waiting: a frame, or an error if there are more bytes but
+    /// those of an Abort.
+    pub(super) async fn early(&mut self) -> Result<Option<Frame>, LinkError> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame().map_err(LinkError::Frame)? {
+                return Ok(Some(frame));
+            }
+            if self.decoder.pending().len() > HEADER + 1 + MAX_TEXT {
+                return Err(LinkError::Early);
+            }
+            let (reader, piece) = (&mut self.reader, &mut self.piece);
+            let read = poll_fn(|context| {
+                let mut buffer = ReadBuf::new(piece);
+                match Pin::new(&mut *reader).poll_read(context, &mut buffer) {
+                    Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(LinkError::Io(error))),
+                    Poll::Pending => Poll::Ready(Ok(0)),
+                }
+            })
+            .await?;
+            if read == 0 {
+                // The end of the stream comes again.
+                return match self.decoder.is_abort() {
+                    true => Ok(None),
+                    false => Err(LinkError::Early),
+                };
+            }
+            self.received += read as u64;
+            self.decoder.push(&self.piece[..read]);
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), LinkError> {
+        match self.reader.read(&mut self.piece).await {
+            Ok(0) => Err(LinkError::Eof),
+            Ok(read) => {
+                self.received += read as u64;
+                self.decoder.push(&self.piece[..read]);
+                Ok(())
+            }
+            Err(error) => Err(LinkError::Io(error)),
         }
     }
 }
@@ -62,6 +160,7 @@ impl<W: AsyncWrite + Unpin> Outbound<W> {
             writer,
             buffer: Vec::new(),
             written: 0,
+            total: 0,
         }
     }
 
@@ -75,7 +174,10 @@ impl<W: AsyncWrite + Unpin> Outbound<W> {
         while self.written < self.buffer.len() {
             match self.writer.write(&self.buffer[self.written..]).await {
                 Ok(0) => return Err(LinkError::Io(io::ErrorKind::WriteZero.into())),
-                Ok(written) => self.written += written,
+                Ok(written) => {
+                    self.written += written;
+                    self.total += written as u64;
+                }
                 Err(error) => return Err(LinkError::Io(error)),
             }
         }
@@ -90,12 +192,29 @@ impl<W: AsyncWrite + Unpin> Outbound<W> {
         self.flush().await
     }
 
+    /// Bytes that are no frame.
+    #[cfg(test)]
+    pub(super) async fn write_raw(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+        let _ = self.flush().await;
+    }
+
     /// Ends our half and waits until the peer has everything, for as long as the stream lingers.
     pub(super) async fn shutdown(&mut self) -> io::Result<()> {
         self.writer.shutdown().await
     }
 }
 
+impl<W: Writer> Outbound<W> {
+    /// Bytes that the peer has acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.total
+            .saturating_sub(self.writer.unacknowledged() as u64)
+    }
+}
+
+/// Larger than any frame of a greeting, or an Abort.
+const GREETING: usize = 1024;
 /// One read: about a window's worth, so that a burst takes few turns.
 const PIECE: usize = 128 * 1024;
 

@@ -1,77 +1,174 @@
 //! Listening for sessions, several at a time.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::task::JoinSet;
+use kcp_async::KcpStream;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 
+use super::admission::{Admission, Place};
+use super::pace::Pace;
 use super::report::SessionReport;
-use super::session::{Context, Job, Side, session};
+use super::session::{Context, GREETING, Job, Side, session};
+use super::throttle::Throttle;
 use crate::cmd::Output;
 use crate::error::{Failure, Kind};
 use crate::net::{self, Transport};
 use crate::signal::Interrupt;
 
-/// Listens and does the job with whoever connects: until a signal, or with `once` until the first
-/// session of somebody who speaks the protocol, with its result. A signal while nothing is under
-/// way is the normal end of a listener and a success; with `once` it means that nobody came.
+/// What a listener does, and for how long.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) address: String,
+    pub(crate) once: bool,
+    pub(crate) job: Job,
+    pub(crate) pace: Pace,
+}
+
+/// Listens and does the job with every peer that connects: until a signal, or with `once` until the
+/// first session in which a file got through, with its result. A signal while nothing is under way
+/// is the normal end of a listener and a success; with `once` it means that no file got through.
 pub(crate) async fn listen(
-    address: &str,
-    once: bool,
-    job: Job,
+    listening: Listening,
     transport: &Transport,
     output: &Output,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
+    let once = listening.once;
+    let address = &listening.address;
     let listener = net::listen(address, transport, &output.console, output.json).await?;
-    let job = Arc::new(job);
-    let mut sessions: JoinSet<SessionReport> = JoinSet::new();
-    let limit = if once { 1 } else { MAX_SESSIONS };
-    loop {
+    let (stop, stopped) = watch::channel(false);
+    let mut sessions = Sessions::new(listening, output, Interrupt::of(stopped));
+    let mut result = loop {
         tokio::select! {
-            accepted = listener.accept(), if sessions.len() < limit => {
-                let (mut stream, peer) = accepted
+            accepted = listener.accept() => {
+                let (stream, _) = accepted
                     .map_err(|error| Failure::new(Kind::Address, format!("the listener failed: {error}")))?;
-                let context = Context::new(peer.to_string(), transport, output, interrupt);
-                let job = job.clone();
-                sessions.spawn(async move {
-                    session(&mut stream, Side::Listening, &job, &context).await
-                });
+                sessions.start(stream);
             }
-            Some(ended) = sessions.join_next() => {
+            Some(ended) = sessions.tasks.join_next() => {
                 let Ok(report) = ended else { continue };
-                tell(&report, output);
-                if once && report.greeted {
-                    return report.into_result();
+                sessions.tell(&report);
+                if once && report.files.completed() > 0 {
+                    break report.into_result();
                 }
             }
-            () = interrupt.raised() => break,
+            () = interrupt.raised() => break match once {
+                true => Err(Failure::interrupted()),
+                false => Ok(()),
+            },
         }
-    }
-    // The sessions have seen the signal, too, and tell their peers.
-    let mut result = match once {
-        true => Err(Failure::interrupted()),
-        false => Ok(()),
     };
-    while let Some(ended) = sessions.join_next().await {
+    // The sessions tell their peers.
+    stop.send_replace(true);
+    while let Some(ended) = sessions.tasks.join_next().await {
         if let Ok(report) = ended {
-            tell(&report, output);
-            if report.failure.is_some() {
+            sessions.tell(&report);
+            if report.validated && report.failure.is_some() && !once {
                 result = Err(Failure::interrupted());
             }
         }
     }
+    sessions.tell_counts();
     result
 }
 
-/// Says what became of a session; its files have been told already.
-fn tell(report: &SessionReport, output: &Output) {
-    report.show(output);
-    if let (false, Some(failure)) = (output.json, &report.failure) {
-        output
-            .console
-            .warn(&format!("kcp: session with {}: {failure}", report.peer));
+/// The sessions of a listener.
+struct Sessions {
+    listening: Arc<Listening>,
+    tasks: JoinSet<SessionReport>,
+    /// The newest sessions, oldest first, to find the oldest that is not validated.
+    newest: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
+    admission: Arc<Admission>,
+    output: Output,
+    interrupt: Interrupt,
+    /// Lines about sessions, and files, of validated peers that failed.
+    lines: Arc<Throttle>,
+    /// Lines about sessions that ended before the peer was validated.
+    unvalidated: Throttle,
+}
+
+impl Sessions {
+    fn new(listening: Listening, output: &Output, interrupt: Interrupt) -> Self {
+        Self {
+            listening: Arc::new(listening),
+            tasks: JoinSet::new(),
+            newest: VecDeque::new(),
+            admission: Admission::new(),
+            output: output.clone(),
+            interrupt,
+            lines: Arc::new(Throttle::new()),
+            unvalidated: Throttle::new(),
+        }
+    }
+
+    /// Starts a session. It takes no slot before its peer is validated; when there are too many of
+    /// that kind the oldest ends, which has had the most time for its greeting.
+    fn start(&mut self, stream: KcpStream) {
+        while self.newest.len() >= MAX_GREETINGS {
+            if let Some((oldest, validated)) = self.newest.pop_front()
+                && !validated.load(Ordering::Relaxed)
+            {
+                oldest.abort();
+            }
+        }
+        let peer = stream.peer_addr();
+        let place = Place::new(&self.admission, peer.ip());
+        let validated = place.validated.clone();
+        let listening = self.listening.clone();
+        let context = Context {
+            peer: peer.to_string(),
+            answer_within: GREETING,
+            pace: listening.pace,
+            lines: self.lines.clone(),
+            place: Some(place),
+            output: self.output.clone(),
+            interrupt: self.interrupt.clone(),
+        };
+        let task = self
+            .tasks
+            .spawn(async move { session(stream, Side::Listening, &listening.job, &context).await });
+        self.newest.push_back((task, validated));
+    }
+
+    /// Says what became of a session; its files have been told already.
+    fn tell(&self, report: &SessionReport) {
+        let lines = match report.validated {
+            true => &*self.lines,
+            false => &self.unvalidated,
+        };
+        // What a peer can repeat at no cost is told a few times, and then counted.
+        if report.files.completed() == 0 || report.failure.is_some() {
+            match lines.pass() {
+                Some(held_back) => self.tell_held_back(held_back, report.validated),
+                None => return,
+            }
+        }
+        report.show(&self.output);
+        if let (false, Some(failure)) = (self.output.json, &report.failure) {
+            self.output
+                .console
+                .warn(&format!("kcp: session with {}: {failure}", report.peer));
+        }
+    }
+
+    fn tell_counts(&self) {
+        self.tell_held_back(self.lines.held_back(), true);
+        self.tell_held_back(self.unvalidated.held_back(), false);
+    }
+
+    fn tell_held_back(&self, count: u64, validated: bool) {
+        let what = match validated {
+            _ if count == 0 => return,
+            true => "more failures of sessions and files",
+            false => "more sessions that ended before the peer's address was validated",
+        };
+        self.output.console.warn(&format!("kcp: {count} {what}"));
     }
 }
 
-/// More copies than this at a time only slow each other down.
-const MAX_SESSIONS: usize = 64;
+/// Sessions whose peer is not validated. Each may last [`GREETING`]; at 400 new ones a second none
+/// ends before.
+const MAX_GREETINGS: usize = 4096;

@@ -4,11 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
-use super::report::FileReport;
+use super::link::Writer;
+use super::pace::{Progress, until};
+use super::report::{FileReport, Files, shortened};
 use super::session::{End, Session};
 use super::store::Store;
+use super::{leftover, space};
 use crate::copy::{FileName, Frame, Hash, Outcome, Reason, Received, Receiving, Violation};
 use crate::error::{Failure, Kind};
 use crate::progress::Meter;
@@ -20,6 +23,14 @@ pub(crate) struct PullOptions {
     pub(crate) into: PathBuf,
     pub(crate) force: bool,
     pub(crate) max_size: Option<u64>,
+    /// Files in one session.
+    pub(crate) max_files: u64,
+    /// Bytes in one session. None: as much as there is room for.
+    pub(crate) max_bytes: Option<u64>,
+    /// Take names that begin with a dot or a dash.
+    pub(crate) allow_hidden: bool,
+    /// Bytes that stay free in the directory when there is no `max_bytes`.
+    pub(crate) reserve: u64,
 }
 
 /// The receiving side of a session. Its state is outside of [`run`](Self::run), so that
@@ -29,6 +40,10 @@ pub(super) struct Puller<'a> {
     options: &'a PullOptions,
     receiving: Receiving,
     current: Option<Current>,
+    /// Files accepted.
+    files: u64,
+    /// Bytes of files that were stored.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -39,21 +54,25 @@ struct Current {
     started: Instant,
     store: Store,
     meter: Meter,
+    progress: Progress,
 }
 
 impl PullOptions {
-    /// Checks the directory before anybody is asked to send.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    /// Checks the directory before a peer is asked to send, removes the temporary files of a run that
+    /// was killed, and says how many there were.
+    pub(crate) fn prepare(&mut self) -> Result<usize, Failure> {
         let metadata = fs::metadata(&self.into)
             .map_err(|error| Failure::local(self.into.display(), &error))?;
-        if metadata.is_dir() {
-            Ok(())
-        } else {
-            Err(Failure::new(
-                Kind::Local,
-                format!("{}: not a directory", self.into.display()),
-            ))
+        if !metadata.is_dir() {
+            let text = format!("{}: not a directory", self.into.display());
+            return Err(Failure::new(Kind::Local, text));
         }
+        let removed = leftover::remove(&self.into);
+        self.reserve = match self.max_bytes {
+            None => space::free(&self.into).map_or(0, space::reserve),
+            Some(_) => 0,
+        };
+        Ok(removed)
     }
 }
 
@@ -63,6 +82,8 @@ impl<'a> Puller<'a> {
             options,
             receiving: Receiving::default(),
             current: None,
+            files: 0,
+            bytes: 0,
         }
     }
 
@@ -70,48 +91,92 @@ impl<'a> Puller<'a> {
     pub(super) async fn run<R, W>(
         &mut self,
         session: &mut Session<'_, R, W>,
-        reports: &mut Vec<FileReport>,
+        reports: &mut Files,
     ) -> Result<(), End>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: Writer,
     {
         loop {
-            let frame = session.next().await?;
+            let frame = self.next(session).await?;
             let received = self
                 .receiving
                 .on_frame(frame)
                 .map_err(|violation| session.violation(&violation))?;
             let report = match received {
-                Received::Offer { name, raw, size } => match self.consider(name, size).await {
-                    Ok(store) => {
-                        self.accept(session, store, size).await?;
-                        None
+                Received::Offer { name, raw, size } => {
+                    if reports.total() >= MAX_OFFERS {
+                        return Err(session.violation(&Violation::TooManyFiles));
                     }
-                    Err((reason, text)) => {
-                        Some(self.decline(session, reason, text, raw, size).await?)
+                    session.nothing_early("our answer to the offer").await?;
+                    match self.consider(name, size).await {
+                        Ok(store) => {
+                            self.accept(session, store, size).await?;
+                            None
+                        }
+                        Err((reason, text)) => {
+                            Some(self.decline(session, reason, text, &raw, size).await?)
+                        }
                     }
-                },
+                }
                 Received::Data(bytes) => {
                     self.take(bytes).await?;
                     None
                 }
-                Received::End(hash) => self.judge(session, hash).await?,
+                Received::End(hash) => {
+                    session.nothing_early("our verdict").await?;
+                    self.judge(session, hash).await?
+                }
+                Received::Waiting => {
+                    session.waiting();
+                    None
+                }
                 Received::Bye => return Ok(()),
                 Received::Abort { reason, text } => return Err(session.peer_aborted(reason, &text)),
             };
             if let Some(report) = report {
-                if reports.len() >= MAX_FILES {
-                    return Err(session.violation(&Violation::TooManyFiles));
+                self.report(session, report, reports);
+            }
+        }
+    }
+
+    /// Adds a file to the report, and prints its line unless there were many such lines already.
+    fn report<R, W>(&self, session: &Session<'_, R, W>, report: FileReport, reports: &mut Files) {
+        let stored = report.failure.is_none();
+        let listed = reports.push(report);
+        let context = session.context;
+        if context.output.json || !listed {
+            return;
+        }
+        if stored || context.lines.pass().is_some() {
+            let line = reports.last().map(|report| report.line("received"));
+            context.output.console.result(&line.unwrap_or_default());
+        }
+    }
+
+    /// The next frame, if the peer keeps to the minimum pace.
+    async fn next<R, W>(&mut self, session: &mut Session<'_, R, W>) -> Result<Frame, End>
+    where
+        R: AsyncRead + Unpin,
+        W: Writer,
+    {
+        let received = session.inbound.received();
+        let mut between = Progress::new(session.context.pace, received);
+        loop {
+            let progress = self.current.as_mut().map(|current| &mut current.progress);
+            let deadline = progress
+                .as_ref()
+                .map_or_else(|| between.deadline(), |p| p.deadline());
+            tokio::select! {
+                frame = session.inbound.next() => return frame.map_err(|error| session.broken(error)),
+                () = until(deadline) => {
+                    let judged = match progress {
+                        Some(progress) => progress.check(session.inbound.received()),
+                        // A part of a frame is nothing yet.
+                        None => between.check_any(received),
+                    };
+                    judged.map_err(|stalled| session.stalled(stalled))?;
                 }
-                if !session.context.output.json {
-                    session
-                        .context
-                        .output
-                        .console
-                        .result(&report.line("received"));
-                }
-                reports.push(report);
             }
         }
     }
@@ -130,12 +195,11 @@ impl<'a> Puller<'a> {
         size: u64,
     ) -> Result<(FileName, Store), (Reason, String)> {
         let name = name.map_err(|error| (Reason::UnsafeName, error.to_string()))?;
-        if let Some(limit) = self.options.max_size.filter(|&limit| size > limit) {
-            return Err((
-                Reason::TooLarge,
-                format!("at most {}", report::bytes(limit)),
-            ));
+        if name.is_hidden() && !self.options.allow_hidden {
+            let text = "the name begins with a dot or a dash, and --allow-hidden is not given";
+            return Err((Reason::UnsafeName, text.to_owned()));
         }
+        self.check_limits(size)?;
         match fs::symlink_metadata(name.inside(&self.options.into)) {
             Ok(there) if there.is_dir() => {
                 return Err((Reason::Exists, "it is a directory".to_owned()));
@@ -144,10 +208,40 @@ impl<'a> Puller<'a> {
             _ => {}
         }
         // The peer learns the kind of the error, not the path.
-        let store = Store::create(&self.options.into)
+        let store = Store::create(&self.options.into, self.options.reserve)
             .await
             .map_err(|error| (Reason::Local, error.kind().to_string()))?;
         Ok((name, store))
+    }
+
+    fn check_limits(&self, size: u64) -> Result<(), (Reason, String)> {
+        let most = self.options.max_files;
+        if self.files >= most {
+            return Err((
+                Reason::TooMany,
+                format!("at most {most} files in a session"),
+            ));
+        }
+        if let Some(limit) = self.options.max_size.filter(|&limit| size > limit) {
+            return Err((
+                Reason::TooLarge,
+                format!("at most {}", report::bytes(limit)),
+            ));
+        }
+        if let Some(limit) = self.options.max_bytes
+            && size > limit.saturating_sub(self.bytes)
+        {
+            let text = format!("at most {} in a session", report::bytes(limit));
+            return Err((Reason::TooLarge, text));
+        }
+        let room = match self.options.max_bytes {
+            None => space::free(&self.options.into),
+            Some(_) => None,
+        };
+        if room.is_some_and(|room| size > room.saturating_sub(self.options.reserve)) {
+            return Err((Reason::TooLarge, "there is not so much room".to_owned()));
+        }
+        Ok(())
     }
 
     async fn accept<R, W>(
@@ -158,8 +252,14 @@ impl<'a> Puller<'a> {
     ) -> Result<(), End>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: Writer,
     {
+        // Making the file took its time.
+        if let Err(early) = session.nothing_early("our answer to the offer").await {
+            store.discard().await;
+            return Err(early);
+        }
+        self.files += 1;
         let meter = session.context.output.console.transfer(name.as_str(), size);
         self.current = Some(Current {
             name,
@@ -168,6 +268,7 @@ impl<'a> Puller<'a> {
             started: Instant::now(),
             store,
             meter,
+            progress: Progress::new(session.context.pace, session.inbound.received()),
         });
         self.receiving.decided(true);
         session.send(&Frame::Accept).await
@@ -178,12 +279,12 @@ impl<'a> Puller<'a> {
         session: &mut Session<'_, R, W>,
         reason: Reason,
         text: String,
-        raw: String,
+        raw: &str,
         size: u64,
     ) -> Result<FileReport, End>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: Writer,
     {
         self.receiving.decided(false);
         let (kind, what) = match reason {
@@ -199,7 +300,7 @@ impl<'a> Puller<'a> {
         };
         session.send(&Frame::Decline { reason, text }).await?;
         Ok(FileReport {
-            name: raw,
+            name: shortened(raw),
             size,
             took: std::time::Duration::ZERO,
             hash: None,
@@ -214,7 +315,9 @@ impl<'a> Puller<'a> {
         };
         current.done += bytes.len() as u64;
         current.meter.set(current.done);
+        let began = Instant::now();
         if current.store.write(bytes).await {
+            current.progress.pause(began.elapsed());
             return Ok(());
         }
         match self.current.take() {
@@ -234,7 +337,7 @@ impl<'a> Puller<'a> {
     ) -> Result<Option<FileReport>, End>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: Writer,
     {
         let Some(current) = self.current.take() else {
             return Ok(None);
@@ -269,6 +372,9 @@ impl<'a> Puller<'a> {
         };
         drop(meter);
         let took = started.elapsed();
+        if failure.is_none() {
+            self.bytes = self.bytes.saturating_add(size);
+        }
         self.receiving.judged();
         session
             .send(&Frame::Verdict {
@@ -296,6 +402,5 @@ fn cannot_write(name: &FileName, error: Option<std::io::Error>) -> End {
     )
 }
 
-/// Every file of a session is remembered for its report; offers that are declined cost a peer
-/// nothing, so their number must end somewhere.
-const MAX_FILES: usize = 100_000;
+/// Offers in one session: declined ones cost a peer nothing, so their number must end somewhere.
+const MAX_OFFERS: u64 = 100_000;

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
-use super::report::FileReport;
+use super::link::Writer;
+use super::pace::{Progress, until};
+use super::report::{FileReport, Files};
 use super::session::{End, Session};
 use super::source::Source;
 use crate::copy::{Answer, FileName, Frame, Hash, Outcome, Reason, Sending, Violation};
@@ -52,11 +54,11 @@ pub(crate) fn prepare(paths: &[PathBuf]) -> Result<Vec<Outgoing>, Failure> {
 pub(super) async fn push<R, W>(
     session: &mut Session<'_, R, W>,
     files: &[Outgoing],
-    reports: &mut Vec<FileReport>,
+    reports: &mut Files,
 ) -> Result<(), End>
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: Writer,
 {
     for outgoing in files {
         let report = push_one(session, outgoing).await?;
@@ -74,7 +76,7 @@ async fn push_one<R, W>(
 ) -> Result<FileReport, End>
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: Writer,
 {
     let (file, size) = open(&outgoing.path)
         .map_err(|failure| End::local(failure, "the sender cannot read the file any more"))?;
@@ -87,17 +89,23 @@ where
         failure,
     };
     let name = outgoing.name.as_str().to_owned();
+    session.nothing_early("our offer").await?;
     session.send(&Frame::Offer { name, size }).await?;
-    match answer(session, Sending::Offered).await? {
+    match answer(session, Sending::Offered, Duration::ZERO).await? {
         Answer::Accepted => {}
         Answer::Declined { reason, text } => {
             return Ok(report(None, Some(declined(reason, &text))));
         }
-        Answer::Verdict { .. } | Answer::Abort { .. } => return Err(out_of_order(session)),
+        Answer::Verdict { .. } | Answer::Abort { .. } | Answer::Waiting => {
+            return Err(out_of_order(session));
+        }
     }
     let hash = push_data(session, outgoing, file, size).await?;
+    session.nothing_early("the end of the file").await?;
     session.send(&Frame::End { size, hash }).await?;
-    match answer(session, Sending::Ended).await? {
+    // The receiver writes everything to its disk before it answers.
+    let to_disk = Duration::from_secs(size / SLOWEST_DISK);
+    match answer(session, Sending::Ended, to_disk).await? {
         Answer::Verdict {
             outcome,
             hash: theirs,
@@ -116,21 +124,30 @@ async fn push_data<R, W>(
 ) -> Result<Hash, End>
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: Writer,
 {
     let console = &session.context.output.console;
     let mut meter = console.transfer(outgoing.name.as_str(), size);
     let mut source = Source::start(file, size);
     let mut offset = 0;
+    let mut progress = Progress::new(session.context.pace, session.outbound.acknowledged());
     while let Some(bytes) = source.next().await {
         let end = offset + bytes.len() as u64;
         session.outbound.queue(&Frame::Data { offset, bytes });
-        let interjection = tokio::select! {
-            flushed = session.outbound.flush() => match flushed {
-                Ok(()) => None,
-                Err(error) => return Err(session.broken(error)),
-            },
-            frame = session.inbound.next() => Some(frame),
+        let interjection = loop {
+            let deadline = progress.deadline();
+            tokio::select! {
+                flushed = session.outbound.flush() => match flushed {
+                    Ok(()) => break None,
+                    Err(error) => return Err(session.broken(error)),
+                },
+                frame = session.inbound.next() => break Some(frame),
+                () = until(deadline) => {
+                    let acknowledged = session.outbound.acknowledged();
+                    let judged = progress.check(acknowledged);
+                    judged.map_err(|stalled| session.stalled(stalled))?;
+                }
+            }
         };
         if let Some(frame) = interjection {
             let frame = frame.map_err(|error| session.broken(error))?;
@@ -149,17 +166,40 @@ where
     })
 }
 
-/// Waits for the answer that is due.
-async fn answer<R, W>(session: &mut Session<'_, R, W>, mut due: Sending) -> Result<Answer, End>
+/// Waits for the answer that is due: until everything is acknowledged, and then for as long as the
+/// pace says, and `more` for what the receiver has to do.
+async fn answer<R, W>(
+    session: &mut Session<'_, R, W>,
+    mut due: Sending,
+    more: Duration,
+) -> Result<Answer, End>
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: Writer,
 {
-    let frame = session.next().await?;
-    match due.on_frame(frame) {
-        Ok(Answer::Abort { reason, text }) => Err(session.peer_aborted(reason, &text)),
-        Ok(answer) => Ok(answer),
-        Err(violation) => Err(session.violation(&violation)),
+    let mut pace = session.context.pace;
+    pace.stall = pace.stall.map(|stall| stall + more);
+    let mut progress = Progress::new(pace, session.outbound.acknowledged());
+    loop {
+        let deadline = progress.deadline();
+        let frame = tokio::select! {
+            frame = session.inbound.next() => frame.map_err(|error| session.broken(error))?,
+            () = until(deadline) => {
+                let acknowledged = session.outbound.acknowledged();
+                let judged = progress.check_any(acknowledged);
+                judged.map_err(|stalled| session.stalled(stalled))?;
+                continue;
+            }
+        };
+        match due.on_frame(frame) {
+            Ok(Answer::Waiting) => {
+                session.waiting();
+                progress = Progress::new(pace, session.outbound.acknowledged());
+            }
+            Ok(Answer::Abort { reason, text }) => return Err(session.peer_aborted(reason, &text)),
+            Ok(answer) => return Ok(answer),
+            Err(violation) => return Err(session.violation(&violation)),
+        }
     }
 }
 
@@ -168,6 +208,7 @@ fn declined(reason: Reason, text: &str) -> Failure {
         Reason::Exists => "the receiver has a file of that name and does not replace it",
         Reason::UnsafeName => "the receiver does not take files of that name",
         Reason::TooLarge => "the receiver does not take files of that size",
+        Reason::TooMany => "the receiver takes no more files in this session",
         Reason::Local => "the receiver cannot write it",
         _ => "the receiver declined it",
     };
@@ -194,7 +235,7 @@ fn judged(outcome: Outcome, same_hash: bool, text: &str) -> Option<Failure> {
 
 /// `Sending` let something through that this place cannot use: its own rules make that an
 /// impossible case, which ends the session like any other violation.
-fn out_of_order<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(session: &Session<'_, R, W>) -> End {
+fn out_of_order<R: AsyncRead + Unpin, W: Writer>(session: &Session<'_, R, W>) -> End {
     let violation = Violation::Unexpected {
         got: "an answer",
         expected: "another",
@@ -215,3 +256,6 @@ fn open(path: &Path) -> Result<(File, u64), Failure> {
     let size = file.metadata().map_err(failed)?.len();
     Ok((file, size))
 }
+
+/// Bytes a second that a receiver's disk takes at least.
+const SLOWEST_DISK: u64 = 1 << 20;

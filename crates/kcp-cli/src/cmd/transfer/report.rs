@@ -20,15 +20,27 @@ pub(crate) struct FileReport {
     pub(super) failure: Option<Failure>,
 }
 
+/// The files of a session. Failures that a peer can cause at no cost, such as offers that are
+/// declined, are listed up to a number and counted beyond it.
+#[derive(Debug)]
+pub(crate) struct Files {
+    listed: Vec<FileReport>,
+    failures_to_list: usize,
+    unlisted: u64,
+    total: u64,
+    failed: u64,
+    first_failure: Option<Kind>,
+}
+
 /// A whole session.
 #[derive(Debug)]
 pub(crate) struct SessionReport {
     pub(super) peer: String,
     /// `sent` or `received`.
     pub(super) verb: &'static str,
-    /// The peer spoke the protocol.
-    pub(super) greeted: bool,
-    pub(super) files: Vec<FileReport>,
+    /// The peer has repeated our nonce, so it receives at its address.
+    pub(super) validated: bool,
+    pub(super) files: Files,
     /// What ended the session before its time.
     pub(super) failure: Option<Failure>,
 }
@@ -39,6 +51,8 @@ struct SessionJson<'a> {
     direction: &'static str,
     peer: &'a str,
     files: Vec<FileJson<'a>>,
+    /// Failures beyond those in `files`.
+    more_failures: u64,
     error: Option<&'a str>,
     exit_code: u8,
 }
@@ -86,21 +100,72 @@ impl FileReport {
     }
 }
 
+impl Files {
+    /// For files that the user named: all are listed.
+    pub(super) const fn of_user() -> Self {
+        Self::listing(usize::MAX)
+    }
+
+    /// For files that a peer named.
+    pub(super) const fn of_peer() -> Self {
+        Self::listing(FAILURES_LISTED)
+    }
+
+    const fn listing(failures_to_list: usize) -> Self {
+        Self {
+            listed: Vec::new(),
+            failures_to_list,
+            unlisted: 0,
+            total: 0,
+            failed: 0,
+            first_failure: None,
+        }
+    }
+
+    /// Adds a file. True when it is listed, so worth a line.
+    pub(super) fn push(&mut self, file: FileReport) -> bool {
+        self.total += 1;
+        if let Some(failure) = &file.failure {
+            self.first_failure.get_or_insert_with(|| failure.kind());
+            self.failed += 1;
+            if self.failed > self.failures_to_list as u64 {
+                self.unlisted += 1;
+                return false;
+            }
+        }
+        self.listed.push(file);
+        true
+    }
+
+    pub(super) const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Files that stand under their names at the receiver.
+    pub(super) const fn completed(&self) -> u64 {
+        self.total - self.failed
+    }
+
+    /// The file that was added last, if it was listed.
+    pub(super) fn last(&self) -> Option<&FileReport> {
+        self.listed.last()
+    }
+}
+
 impl SessionReport {
     /// What ended the session, or else the number of files that failed with the kind of the first.
     pub(crate) fn result(&self) -> Result<(), Failure> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        let mut failures = self.files.iter().filter_map(|file| file.failure.as_ref());
-        let Some(first) = failures.next() else {
+        let Some(first) = self.files.first_failure else {
             return Ok(());
         };
-        let text = match (self.files.len(), 1 + failures.count()) {
+        let text = match (self.files.total, self.files.failed) {
             (1, _) => format!("the file was not {}", self.verb),
             (files, failed) => format!("{failed} of {files} files were not {}", self.verb),
         };
-        Err(Failure::new(first.kind(), text))
+        Err(Failure::new(first, text))
     }
 
     /// [`result`](Self::result), by value.
@@ -112,6 +177,10 @@ impl SessionReport {
     /// otherwise.
     pub(crate) fn show(&self, output: &Output) {
         if !output.json {
+            if self.files.unlisted > 0 {
+                let text = format!("not {}: {} more files", self.verb, self.files.unlisted);
+                output.console.result(&text);
+            }
             return;
         }
         let exit_code = self.result().err().map(|failure| failure.kind());
@@ -119,7 +188,8 @@ impl SessionReport {
             event: "session",
             direction: self.verb,
             peer: &self.peer,
-            files: self.files.iter().map(FileReport::json).collect(),
+            files: self.files.listed.iter().map(FileReport::json).collect(),
+            more_failures: self.files.unlisted,
             error: self.failure.as_ref().map(Failure::message),
             exit_code: exit_code.map_or(0, Kind::exit_code),
         };
@@ -128,6 +198,19 @@ impl SessionReport {
             .result(&serde_json::to_string(&json).unwrap_or_default());
     }
 }
+
+/// A peer's name for a file, short enough for a line.
+pub(super) fn shortened(name: &str) -> String {
+    let mut characters = name.chars();
+    let mut short: String = characters.by_ref().take(LONGEST_NAME).collect();
+    if characters.next().is_some() {
+        short.push_str("...");
+    }
+    short
+}
+
+const FAILURES_LISTED: usize = 10;
+const LONGEST_NAME: usize = 80;
 
 #[cfg(test)]
 mod tests {
@@ -142,27 +225,46 @@ mod tests {
             hash: Some([0xab; 32]),
             failure: kind.map(|kind| Failure::new(kind, "because")),
         };
+        let mut files = Files::of_user();
+        for kind in [None, Some(Kind::Refused), Some(Kind::Mismatch)] {
+            assert!(files.push(file(kind)));
+        }
         let report = SessionReport {
             peer: "p".into(),
             verb: "sent",
-            greeted: true,
-            files: vec![
-                file(None),
-                file(Some(Kind::Refused)),
-                file(Some(Kind::Mismatch)),
-            ],
+            validated: true,
+            files,
             failure: None,
         };
         let failure = report.result().unwrap_err();
         assert_eq!(failure.kind(), Kind::Refused);
         assert_eq!(failure.message(), "2 of 3 files were not sent");
         assert_eq!(
-            report.files[0].line("sent"),
+            report.files.listed[0].line("sent"),
             format!(
                 "sent a (1.00 MiB) in 2.00 s, 512 KiB/s, blake3 {}",
                 "ab".repeat(32)
             )
         );
-        assert_eq!(report.files[1].line("sent"), "not sent: a: because");
+        assert_eq!(report.files.listed[1].line("sent"), "not sent: a: because");
+    }
+
+    #[test]
+    fn failures_beyond_the_first_few_are_counted() {
+        let mut files = Files::of_peer();
+        let file = |failure| FileReport {
+            name: "a".into(),
+            size: 0,
+            took: Duration::ZERO,
+            hash: None,
+            failure,
+        };
+        let failed = || Some(Failure::new(Kind::Refused, "no"));
+        let listed = (0..20_000).filter(|_| files.push(file(failed()))).count();
+        assert_eq!(listed, FAILURES_LISTED);
+        assert!(files.push(file(None)));
+        assert_eq!(files.listed.len(), FAILURES_LISTED + 1);
+        assert_eq!(files.completed(), 1);
+        assert_eq!(files.total(), 20_001);
     }
 }

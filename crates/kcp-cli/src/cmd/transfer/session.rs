@@ -1,17 +1,22 @@
 //! One session: greeting, files, farewell.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kcp_async::KcpStream;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::time::{sleep, timeout};
 
-use super::link::{Inbound, LinkError, Outbound};
+use super::admission::{Place, Slot, Ticket};
+use super::link::{Inbound, LinkError, Outbound, Writer};
+use super::pace::{Pace, Stalled};
 use super::pull::{PullOptions, Puller};
 use super::push::{Outgoing, push};
-use super::report::{FileReport, SessionReport};
+use super::report::{Files, SessionReport};
+use super::throttle::Throttle;
 use crate::cmd::Output;
-use crate::copy::{Frame, Reason, Role, VERSION, Violation};
+use crate::copy::{Frame, HEADER, MAX_NAME, MAX_TEXT, Nonce, Reason, Role, VERSION, Violation};
 use crate::error::{Failure, Kind};
 use crate::net::{self, Transport};
 use crate::signal::Interrupt;
@@ -36,6 +41,11 @@ pub(crate) struct Context {
     /// The peer's name in messages.
     pub(super) peer: String,
     pub(super) answer_within: Duration,
+    pub(super) pace: Pace,
+    /// Lines about what peers did wrong.
+    pub(super) lines: Arc<Throttle>,
+    /// Where a listener has the session stand in line.
+    pub(super) place: Option<Place>,
     pub(super) output: Output,
     pub(super) interrupt: Interrupt,
 }
@@ -45,19 +55,27 @@ pub(super) struct Session<'a, R, W> {
     pub(super) inbound: Inbound<R>,
     pub(super) outbound: Outbound<W>,
     pub(super) context: &'a Context,
-    answered: bool,
+    /// The peer has repeated our nonce.
+    validated: bool,
+    told_to_wait: bool,
 }
 
 impl Context {
+    /// For the connecting side.
     pub(crate) fn new(
         peer: String,
         transport: &Transport,
+        pace: Pace,
         output: &Output,
         interrupt: &Interrupt,
     ) -> Self {
         Self {
             peer,
-            answer_within: transport.connect_timeout,
+            // Longer than the stream waits for its peer: its error says more.
+            answer_within: transport.connect_timeout + AFTER_CONNECT,
+            pace,
+            lines: Arc::new(Throttle::new()),
+            place: None,
             output: output.clone(),
             interrupt: interrupt.clone(),
         }
@@ -67,7 +85,7 @@ impl Context {
 /// Runs one session over a stream: to its end, to a failure, or until a signal. The peer has
 /// been told how it ended, or could not be told, when this returns.
 pub(crate) async fn session(
-    stream: &mut KcpStream,
+    mut stream: KcpStream,
     side: Side,
     job: &Job,
     context: &Context,
@@ -75,10 +93,13 @@ pub(crate) async fn session(
     let (reader, writer) = stream.split();
     let (report, told) = converse(reader, writer, side, job, context).await;
     if !told {
-        // The Abort waits behind more data than the link carries in this time. Now it goes
-        // unsaid; instead the peer's next sign-of-life probe is answered with "no such session".
+        // The Abort waits behind more data than the link carries in this time. Now it goes unsaid;
+        // instead the peer is sent a reset, and the answer when it asks about that.
         stream.abort();
-        sleep(UNTIL_ASKED).await;
+        // Nobody asks who sent with a forged address.
+        if side == Side::Connecting || report.validated {
+            sleep(UNTIL_ASKED).await;
+        }
     }
     report
 }
@@ -93,24 +114,21 @@ pub(super) async fn converse<R, W>(
 ) -> (SessionReport, bool)
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: Writer,
 {
     let (inbound, outbound) = (Inbound::new(reader), Outbound::new(writer));
     let mut session = Session {
         inbound,
         outbound,
         context,
-        answered: false,
+        validated: false,
+        told_to_wait: false,
     };
-    let mut files = Vec::new();
-    let role = match job {
-        Job::Push(_) => Role::Sender,
-        Job::Pull(_) => Role::Receiver,
+    let (role, mut files) = match job {
+        Job::Push(_) => (Role::Sender, Files::of_user()),
+        Job::Pull(_) => (Role::Receiver, Files::of_peer()),
     };
-    let result = match session.greet(side, role).await {
-        Ok(()) => session.work(job, &mut files).await,
-        Err(failure) => Err(failure),
-    };
+    let result = session.run(side, role, job, &mut files).await;
     let told = session.farewell(role, &result).await;
     let report = SessionReport {
         peer: context.peer.clone(),
@@ -119,7 +137,7 @@ where
         } else {
             "received"
         },
-        greeted: session.answered,
+        validated: session.validated,
         files,
         failure: result.err().map(|end| end.failure),
     };
@@ -164,66 +182,195 @@ impl End {
     }
 }
 
-impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
+impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
+    async fn run(
+        &mut self,
+        side: Side,
+        role: Role,
+        job: &Job,
+        files: &mut Files,
+    ) -> Result<(), End> {
+        self.greet(side, role).await?;
+        self.inbound.widen();
+        let _slot = self.turn(role).await?;
+        self.work(job, files).await
+    }
+
     async fn greet(&mut self, side: Side, role: Role) -> Result<(), End> {
         let within = self.context.answer_within;
         let interrupt = self.context.interrupt.clone();
-        tokio::select! {
-            result = timeout(within, self.exchange_greetings(side, role)) => {
-                result.unwrap_or_else(|_| Err(End::silent(net::absent(&self.context.peer, within))))
+        let greeting = async {
+            match side {
+                Side::Connecting => self.ask(role).await,
+                Side::Listening => self.be_asked(role).await,
             }
-            () = interrupt.raised() => Err(End::interrupted()),
-        }
+        };
+        let greeted = tokio::select! {
+            result = timeout(within, greeting) => result,
+            () = interrupt.raised() => return Err(End::interrupted()),
+        };
+        greeted.unwrap_or_else(|_| {
+            let failure = match side {
+                Side::Connecting => net::absent(&self.context.peer, within),
+                Side::Listening => {
+                    let seconds = within.as_secs_f64();
+                    let text = format!("no greeting from {} in {seconds} s", self.context.peer);
+                    Failure::new(Kind::Absent, text)
+                }
+            };
+            Err(End::silent(failure))
+        })
     }
 
-    async fn exchange_greetings(&mut self, side: Side, role: Role) -> Result<(), End> {
-        match side {
-            Side::Connecting => {
-                let hello = Frame::Hello {
-                    version: VERSION,
-                    role,
-                };
-                self.send(&hello).await?;
-                match self.next().await? {
-                    Frame::Welcome { version: VERSION } => {}
-                    Frame::Welcome { version } => {
-                        return Err(self.violation(&Violation::Version(version)));
-                    }
-                    Frame::Abort { reason, text } => return Err(self.peer_aborted(reason, &text)),
-                    other => return Err(self.unexpected(&other, "Welcome")),
-                }
+    /// The greeting of the connecting side. The nonces keep out an answer that was sent blindly, too.
+    async fn ask(&mut self, role: Role) -> Result<(), End> {
+        let nonce = fresh_nonce()?;
+        let hello = Frame::Hello {
+            version: VERSION,
+            role,
+            nonce,
+        };
+        self.send(&hello).await?;
+        let theirs = match self.next().await? {
+            // Equality is enough: one guess ends the session, so its time tells nothing of use.
+            Frame::Welcome {
+                version: VERSION,
+                echo,
+                nonce: theirs,
+            } if echo == nonce => theirs,
+            Frame::Welcome {
+                version: VERSION, ..
+            } => return Err(self.violation(&Violation::Nonce("Welcome"))),
+            Frame::Welcome { version, .. } => {
+                return Err(self.violation(&Violation::Version(version)));
             }
-            Side::Listening => match self.next().await? {
-                Frame::Hello {
-                    version: VERSION,
-                    role: theirs,
-                } if theirs != role => {
-                    self.send(&Frame::Welcome { version: VERSION }).await?;
-                }
-                Frame::Hello {
-                    version: VERSION, ..
-                } => {
-                    let failure = self.protocol_failure(&Violation::SameRole);
-                    let text = match role {
-                        Role::Sender => "this is a kcp serve: use kcp recv HOST:PORT",
-                        Role::Receiver => "this is a kcp recv: use kcp send",
-                    };
-                    return Err(End {
-                        failure,
-                        tell: Some((Reason::Role, text.to_owned())),
-                    });
-                }
-                Frame::Hello { version, .. } => {
-                    return Err(self.violation(&Violation::Version(version)));
-                }
-                other => return Err(self.unexpected(&other, "Hello")),
-            },
+            Frame::Abort { reason, text } => return Err(self.peer_aborted(reason, &text)),
+            other => return Err(self.unexpected(&other, "Welcome")),
+        };
+        self.validated = true;
+        self.send(&Frame::Confirm { echo: theirs }).await
+    }
+
+    /// The greeting of the listening side: before it is over the peer may be anyone who can send a
+    /// datagram with this address as its source.
+    async fn be_asked(&mut self, role: Role) -> Result<(), End> {
+        let echo = match self.next().await? {
+            Frame::Hello { version, .. } if version != VERSION => {
+                return Err(self.other_version(version));
+            }
+            Frame::Hello { role: theirs, .. } if theirs == role => {
+                return Err(self.same_role(role));
+            }
+            Frame::Hello { nonce, .. } => nonce,
+            other => return Err(self.unexpected(&other, "Hello")),
+        };
+        self.nothing_early("our Welcome").await?;
+        let nonce = fresh_nonce()?;
+        let welcome = Frame::Welcome {
+            version: VERSION,
+            echo,
+            nonce,
+        };
+        self.send(&welcome).await?;
+        match self.next().await? {
+            // Equality is enough: one guess ends the session, so its time tells nothing of use.
+            Frame::Confirm { echo } if echo == nonce => {}
+            Frame::Confirm { .. } => return Err(self.violation(&Violation::Nonce("Confirm"))),
+            Frame::Abort { reason, text } => return Err(self.peer_aborted(reason, &text)),
+            other => return Err(self.unexpected(&other, "Confirm")),
         }
-        self.answered = true;
+        self.validated = true;
         Ok(())
     }
 
-    async fn work(&mut self, job: &Job, files: &mut Vec<FileReport>) -> Result<(), End> {
+    fn other_version(&self, version: u16) -> End {
+        let failure = self.protocol_failure(&Violation::Version(version));
+        let text = format!(
+            "this kcp speaks version {VERSION} of the copy protocol, yours version {version}: \
+             update the older one"
+        );
+        End {
+            failure,
+            tell: Some((Reason::Protocol, text)),
+        }
+    }
+
+    fn same_role(&self, role: Role) -> End {
+        let failure = self.protocol_failure(&Violation::SameRole);
+        let text = match role {
+            Role::Sender => "this is a kcp serve: use kcp recv HOST:PORT",
+            Role::Receiver => "this is a kcp recv: use kcp send",
+        };
+        End {
+            failure,
+            tell: Some((Reason::Role, text.to_owned())),
+        }
+    }
+
+    /// Waits for a slot, if this side has slots. Meanwhile the peer is told every few seconds, and
+    /// leaves the line when it goes away.
+    async fn turn(&mut self, role: Role) -> Result<Option<(Slot, Ticket)>, End> {
+        let Some(place) = &self.context.place else {
+            return Ok(None);
+        };
+        let Some(ticket) = place.enter() else {
+            let text = format!("too many sessions, the newest from {}", self.context.peer);
+            return Err(End {
+                failure: Failure::new(Kind::Refused, text),
+                tell: Some((
+                    Reason::Busy,
+                    "too many sessions: try again later".to_owned(),
+                )),
+            });
+        };
+        let most = match role {
+            Role::Receiver => HEADER + 8 + MAX_NAME + HEADER + 1 + MAX_TEXT, // Offer, Abort
+            Role::Sender => HEADER + 1 + MAX_TEXT,                           // Abort
+        };
+        let interrupt = self.context.interrupt.clone();
+        let slot = {
+            let mut slot = pin!(ticket.slot());
+            let mut first = true;
+            loop {
+                tokio::select! {
+                    biased;
+                    slot = &mut slot => break slot,
+                    () = interrupt.raised() => return Err(End::interrupted()),
+                    error = self.inbound.watch(most), if !first => return Err(self.broken(error)),
+                    () = sleep(WAIT_EVERY), if !first => {}
+                    () = std::future::ready(()), if first => first = false,
+                }
+                if let Ok(Err(error)) =
+                    timeout(SHORT_FAREWELL, self.outbound.send(&Frame::Wait)).await
+                {
+                    return Err(self.broken(error));
+                }
+            }
+        };
+        Ok(Some((slot, ticket)))
+    }
+
+    /// The peer has us wait for a slot.
+    pub(super) fn waiting(&mut self) {
+        if !std::mem::replace(&mut self.told_to_wait, true) {
+            let text = format!("{} is busy: waiting for a slot", self.context.peer);
+            self.context.output.console.note(&text);
+        }
+    }
+
+    /// Fails if the peer sent on before `before`, which it should have waited for.
+    pub(super) async fn nothing_early(&mut self, before: &'static str) -> Result<(), End> {
+        match self.inbound.early().await {
+            Ok(None) => Ok(()),
+            Ok(Some(Frame::Abort { reason, text })) => Err(self.peer_aborted(reason, &text)),
+            Ok(Some(_)) | Err(LinkError::Early) => {
+                Err(self.violation(&Violation::Early { before }))
+            }
+            Err(error) => Err(self.broken(error)),
+        }
+    }
+
+    async fn work(&mut self, job: &Job, files: &mut Files) -> Result<(), End> {
         let interrupt = self.context.interrupt.clone();
         match job {
             Job::Push(outgoing) => tokio::select! {
@@ -305,14 +452,18 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     pub(super) fn broken(&self, error: LinkError) -> End {
         let peer = &self.context.peer;
         match error {
-            LinkError::Io(error) => End::silent(net::stream_failure(peer, self.answered, &error)),
-            LinkError::Eof if self.answered => End::silent(Failure::new(
+            LinkError::Io(error) => End::silent(net::stream_failure(peer, self.validated, &error)),
+            LinkError::Eof if self.validated => End::silent(Failure::new(
                 Kind::Lost,
                 format!("lost {peer}: it closed the stream"),
             )),
             LinkError::Eof => {
                 let text = format!("{peer} closed the stream without an answer");
                 End::silent(Failure::new(Kind::Refused, text))
+            }
+            LinkError::Early => {
+                let before = "it was its turn";
+                self.violation(&Violation::Early { before })
             }
             LinkError::Frame(error) => {
                 let text = format!("{peer} does not speak the copy protocol: {error}");
@@ -324,6 +475,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     /// The peer broke a rule.
     pub(super) fn violation(&self, violation: &Violation) -> End {
         End::told(self.protocol_failure(violation), Reason::Protocol)
+    }
+
+    /// The peer is slower than the minimum.
+    pub(super) fn stalled(&self, stalled: Stalled) -> End {
+        let peer = &self.context.peer;
+        let failure = Failure::new(Kind::Lost, format!("gave up on {peer}: {stalled}"));
+        End {
+            failure,
+            tell: Some((Reason::Stalled, format!("too slow: {stalled}"))),
+        }
     }
 
     /// The peer gave up.
@@ -352,6 +513,22 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     }
 }
 
+fn fresh_nonce() -> Result<Nonce, End> {
+    let mut nonce = Nonce::default();
+    match getrandom::fill(&mut nonce) {
+        Ok(()) => Ok(nonce),
+        Err(error) => {
+            let text = format!("the system has no random numbers: {error}");
+            Err(End::silent(Failure::new(Kind::Local, text)))
+        }
+    }
+}
+
+/// How long a listener waits for the greeting, the nonce included.
+pub(super) const GREETING: Duration = Duration::from_secs(10);
+const AFTER_CONNECT: Duration = Duration::from_millis(500);
+/// Well within the time after which a receiver that hears nothing gives up.
+const WAIT_EVERY: Duration = Duration::from_secs(5);
 /// For the last acknowledgement of a good session; `--linger` normally ends it earlier.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// After a failure or Ctrl-C: long enough for a bad link, short for someone at a terminal.

@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::leftover::{Lock, lock};
+use super::space;
 use crate::copy::{FileName, Hash, TEMPORARY_PREFIX};
 
 /// A file being written behind the network. Dropping it removes the file some time later;
@@ -35,12 +37,14 @@ struct Temporary {
 }
 
 impl Store {
-    /// Makes a temporary file in `directory` and starts to write what comes.
-    pub(super) async fn create(directory: &Path) -> io::Result<Self> {
-        let directory = directory.to_owned();
-        let temporary = blocking(move || Temporary::create(&directory)).await?;
+    /// Makes a temporary file in `directory` and starts to write what comes, as long as `reserve`
+    /// bytes stay free there.
+    pub(super) async fn create(directory: &Path, reserve: u64) -> io::Result<Self> {
+        let create_in = directory.to_owned();
+        let temporary = blocking(move || Temporary::create(&create_in)).await?;
         let (to_disk, pieces) = mpsc::channel(PIECES_BEHIND);
-        let writing = spawn_blocking(move || write(temporary, pieces));
+        let directory = directory.to_owned();
+        let writing = spawn_blocking(move || write(temporary, pieces, &directory, reserve));
         Ok(Self { to_disk, writing })
     }
 
@@ -95,6 +99,11 @@ impl Temporary {
             // `create_new` does not follow a link that somebody put there.
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => {
+                    // A receiver that starts now may take the file for a left-over until the lock
+                    // is there; then it is gone, or about to be.
+                    if lock(&file) == Lock::Other || fs::symlink_metadata(&path).is_err() {
+                        continue;
+                    }
                     live().insert(path.clone());
                     return Ok(Self {
                         path,
@@ -109,7 +118,9 @@ impl Temporary {
     }
 
     fn persist(mut self, directory: &Path, target: &Path, replace: bool) -> io::Result<()> {
-        self.file = None; // Windows renames closed files only
+        if cfg!(windows) {
+            self.file = None; // Windows renames closed files only
+        }
         if replace {
             fs::rename(&self.path, target)?;
             live().remove(&self.path);
@@ -143,12 +154,27 @@ impl Drop for Temporary {
     }
 }
 
-fn write(mut temporary: Temporary, mut pieces: mpsc::Receiver<Vec<u8>>) -> io::Result<Written> {
+fn write(
+    mut temporary: Temporary,
+    mut pieces: mpsc::Receiver<Vec<u8>>,
+    directory: &Path,
+    reserve: u64,
+) -> io::Result<Written> {
     let mut hasher = blake3::Hasher::new();
+    let mut unchecked = 0;
     if let Some(file) = &mut temporary.file {
         while let Some(piece) = pieces.blocking_recv() {
             hasher.update(&piece);
             file.write_all(&piece)?;
+            // Other files may fill the directory meanwhile, those of other sessions included.
+            unchecked += piece.len();
+            if unchecked >= CHECK_SPACE_EVERY {
+                unchecked = 0;
+                if space::free(directory).is_some_and(|free| free < reserve) {
+                    let text = "the directory's space has reached the reserve of 5 %";
+                    return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+                }
+            }
         }
         file.sync_all()?;
     }
@@ -182,3 +208,53 @@ fn live() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 
 /// Two megabytes: a disk's hiccup does not close the window.
 const PIECES_BEHIND: usize = 32;
+const CHECK_SPACE_EVERY: usize = 4 << 20;
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::leftover;
+    use super::*;
+
+    #[test]
+    fn only_files_that_no_receiver_holds_are_left_over() {
+        let directory = std::env::temp_dir().join(format!("kcp-leftover-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let live = Temporary::create(&directory).unwrap();
+        let put = |name: &str| fs::write(directory.join(name), "x").unwrap();
+        for name in [".kcp-part-99999-0", ".kcp-part-1-12"] {
+            put(name);
+        }
+        let kept = [".kcp-part-x-1", ".kcp-part-1", ".kcp-part-1-2-3", "file"];
+        kept.iter().for_each(|name| put(name));
+        fs::create_dir(directory.join(".kcp-part-2-2")).unwrap();
+        std::os::unix::fs::symlink("file", directory.join(".kcp-part-3-3")).unwrap();
+
+        assert_eq!(leftover::remove(&directory), 2);
+        assert_eq!(leftover::remove(&directory), 0);
+        let names: BTreeSet<_> = fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let mut expected: BTreeSet<_> = kept.map(str::to_owned).into();
+        expected.extend([".kcp-part-2-2", ".kcp-part-3-3"].map(str::to_owned));
+        expected.insert(live.path.file_name().unwrap().to_str().unwrap().to_owned());
+        assert_eq!(names, expected);
+        drop(live);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn writing_stops_when_the_reserve_is_reached() {
+        let directory = std::env::temp_dir();
+        let store = Store::create(&directory, u64::MAX).await.unwrap();
+        let mut written = 0;
+        while store.write(vec![0; 1 << 20]).await && written < 1000 {
+            written += 1;
+        }
+        assert!(written < 1000);
+        let error = store.finish().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+}

@@ -1,0 +1,173 @@
+//! The minimum progress of a session.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// How slow a transfer may be.
+///
+/// While a file is under way something new has to arrive within every `stall` (default 30 s), and
+/// [`SLOWEST`] bytes a second on average over every [`WINDOW`]. Between files, and while the peer
+/// owes an answer, its next frame has to arrive within `stall`. Time in which this side itself
+/// reads or writes a file does not count. None switches both rules off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) stall: Option<Duration>,
+}
+
+/// The progress of one file.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pace: Pace,
+    /// When `count` became what it is.
+    since: Instant,
+    count: u64,
+    window: Instant,
+    count_at_window: u64,
+}
+
+/// Slower than [`Pace`] allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stalled {
+    Nothing(Duration),
+    TooSlow,
+}
+
+impl Progress {
+    /// Starts now, with `count` bytes through.
+    pub(super) fn new(pace: Pace, count: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            pace,
+            since: now,
+            count,
+            window: now,
+            count_at_window: count,
+        }
+    }
+
+    /// When to [`check`](Self::check) next. None: never.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let stall = self.pace.stall?;
+        Some((self.since + stall).min(self.window + WINDOW))
+    }
+
+    /// Judges the progress up to now, when `count` bytes are through.
+    pub(super) fn check(&mut self, count: u64) -> Result<(), Stalled> {
+        let Some(stall) = self.pace.stall else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        if count != self.count {
+            self.count = count;
+            self.since = now;
+        } else if now >= self.since + stall {
+            return Err(Stalled::Nothing(stall));
+        }
+        if now >= self.window + WINDOW {
+            let least = SLOWEST * WINDOW.as_secs();
+            if count.saturating_sub(self.count_at_window) < least {
+                return Err(Stalled::TooSlow);
+            }
+            self.window = now;
+            self.count_at_window = count;
+        }
+        Ok(())
+    }
+
+    /// As [`check`](Self::check), for what has no size: only that something is new counts.
+    pub(super) fn check_any(&mut self, count: u64) -> Result<(), Stalled> {
+        self.window = Instant::now();
+        self.count_at_window = count;
+        self.check(count)
+    }
+
+    /// Takes out time in which the peer could do nothing.
+    pub(super) fn pause(&mut self, time: Duration) {
+        self.since += time;
+        self.window += time;
+    }
+}
+
+impl std::fmt::Display for Stalled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nothing(stall) => write!(f, "nothing new for {} s", stall.as_secs_f64()),
+            Self::TooSlow => write!(
+                f,
+                "less than {SLOWEST} bytes a second for {} s",
+                WINDOW.as_secs()
+            ),
+        }
+    }
+}
+
+/// Waits for a deadline; for ever if there is none.
+pub(super) async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Bytes a second; an eighth of what a link of 64 kbit/s carries.
+const SLOWEST: u64 = 1024;
+const WINDOW: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress() -> Progress {
+        let stall = Some(Duration::from_secs(30));
+        Progress::new(Pace { stall }, 0)
+    }
+
+    /// Feeds `bytes` every `every` and checks at each deadline on the way, as a session does.
+    async fn run(bytes: u64, every: Duration, total: Duration) -> Result<(), Stalled> {
+        let mut progress = progress();
+        let start = Instant::now();
+        while start.elapsed() < total {
+            let deadline = progress.deadline().unwrap();
+            tokio::time::advance(deadline - Instant::now()).await;
+            let steps = start.elapsed().as_nanos() / every.as_nanos();
+            progress.check(bytes * steps as u64)?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_link_passes_and_a_trickle_does_not() {
+        let hour = Duration::from_secs(3600);
+        // 64 kbit/s, less headers.
+        let link = run(7_500, Duration::from_secs(1), hour).await;
+        assert_eq!(link, Ok(()));
+        let trickle = run(1, Duration::from_secs(1), hour).await;
+        assert_eq!(trickle, Err(Stalled::TooSlow));
+        let trickle = run(1_000, Duration::from_secs(1), hour).await;
+        assert_eq!(trickle, Err(Stalled::TooSlow));
+        let bursts = run(1 << 20, Duration::from_secs(61), hour).await;
+        assert!(matches!(bursts, Err(Stalled::Nothing(_))));
+        // A link that is black, or a sender that is stopped, for 25 s in every 26.
+        let bursts = run(1 << 20, Duration::from_secs(26), hour).await;
+        assert_eq!(bursts, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn our_own_time_does_not_count() {
+        let mut progress = progress();
+        tokio::time::advance(Duration::from_secs(100)).await;
+        progress.pause(Duration::from_secs(100));
+        assert_eq!(progress.check(0), Ok(()));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(progress.check(0).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_can_be_switched_off() {
+        let mut progress = Progress::new(Pace { stall: None }, 0);
+        tokio::time::advance(Duration::from_secs(100_000)).await;
+        assert_eq!(progress.deadline(), None);
+        assert_eq!(progress.check(0), Ok(()));
+    }
+}

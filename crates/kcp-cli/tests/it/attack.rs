@@ -1,6 +1,9 @@
 //! Peers that speak the copy protocol by hand: spoofed, early, idle, or with offers without end.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use kcp_async::{EndpointConfig, KcpConfig, KcpEndpoint, KcpStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -239,6 +242,40 @@ fn idle_sessions_of_one_host_leave_slots_for_others() {
     receiver.finish().expect_code(0);
     assert_eq!(names(&into), ["honest"]);
     drop((idle, spoofed));
+}
+
+/// First datagrams with a greeting, about 1,000 a second from as many addresses as there are of 127.0.0.0/8,
+/// cost honest senders nothing but time.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_flood_of_greetings_keeps_no_sender_out() {
+    let scratch = Scratch::new();
+    let into = scratch.directory("into");
+    let (receiver, address) = listen(&["recv", "--into", &into]);
+    let (stop, stopped) = channel::<()>();
+    let flooded = address.clone();
+    let flood = thread::spawn(move || {
+        let mut host = 0_u32;
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(Duration::from_millis(1)) {
+            host = host.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
+            let source = Ipv4Addr::from(0x7f00_0000 | host >> 8);
+            let Ok(socket) = UdpSocket::bind((source, 0)) else {
+                continue;
+            };
+            let greeting = push(host, 0, &hello(2, SENDER));
+            // An error of the datagram before: its socket is gone.
+            let _ = socket.send_to(&greeting, &flooded);
+        }
+    });
+    for name in ["a", "b", "c"] {
+        let (honest, _) = scratch.file(name, 1_000_000);
+        kcp(&["send", &honest, &address]).expect_code(0);
+    }
+    drop(stop);
+    flood.join().unwrap();
+    assert_eq!(names(&into), ["a", "b", "c"]);
+    receiver.interrupt();
+    receiver.finish().expect_code(0);
 }
 
 #[test]

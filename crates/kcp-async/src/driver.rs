@@ -24,6 +24,7 @@ use crate::deadlines::{Deadlines, SessionId};
 use crate::error::{ConnectionError, KcpError};
 use crate::eviction::EvictionOrder;
 use crate::lingering;
+use crate::openings::OpeningBudget;
 use crate::resets::ResetBudget;
 use crate::session::SessionCell;
 use crate::shared::Shared;
@@ -63,6 +64,7 @@ struct EndpointDriver {
     /// Answers to datagrams without a session: to be sent after unlocking, and lost if they cannot.
     replies: Vec<(Path, [u8; kcp_engine::IKCP_OVERHEAD])>,
     resets: ResetBudget,
+    openings: OpeningBudget,
     /// Datagrams of the current receive batch that belong to no session.
     unknown: Vec<receive::Unknown>,
     eviction: EvictionOrder,
@@ -99,6 +101,7 @@ impl EndpointDriver {
             blocked: VecDeque::new(),
             replies: Vec::new(),
             resets: ResetBudget::default(),
+            openings: OpeningBudget::default(),
             unknown: Vec::new(),
             eviction: EvictionOrder::default(),
             embryos: BTreeMap::new(),

@@ -57,6 +57,7 @@ mod lingering;
 mod listener;
 mod log;
 mod mutex;
+mod openings;
 mod padding;
 mod resets;
 mod router;

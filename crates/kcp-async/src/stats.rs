@@ -73,6 +73,9 @@ pub struct EndpointStats {
     pub dropped_unknown: u64,
     /// Dropped: would open a session beyond the accept backlog.
     pub dropped_backlog: u64,
+    /// Dropped: would open a session, and the budget for new ones was spent while traffic of
+    /// established ones waited. The client repeats it.
+    pub dropped_opening: u64,
     /// Dropped: would open a session beyond `max_sessions` or the limit of its source.
     pub dropped_limit: u64,
     /// Dropped: under conv 0, from an address that has got a conversation id for it; and not of a
@@ -149,6 +152,7 @@ pub(crate) struct Counters {
     pub(crate) dropped_short: Counter,
     pub(crate) dropped_unknown: Counter,
     pub(crate) dropped_backlog: Counter,
+    pub(crate) dropped_opening: Counter,
     pub(crate) dropped_limit: Counter,
     pub(crate) dropped_conv_zero: Counter,
     pub(crate) dropped_resets: Counter,
@@ -195,6 +199,7 @@ impl Counters {
             dropped_short: self.dropped_short.get(),
             dropped_unknown: self.dropped_unknown.get(),
             dropped_backlog: self.dropped_backlog.get(),
+            dropped_opening: self.dropped_opening.get(),
             dropped_limit: self.dropped_limit.get(),
             dropped_conv_zero: self.dropped_conv_zero.get(),
             dropped_resets: self.dropped_resets.get(),

@@ -34,6 +34,10 @@ impl EndpointDriver {
         let verdict = gate::judge(datagram);
         let accepting = self.shared.accepted.lock("gate").open;
         if verdict.opens && accepting {
+            if !self.openings.take(now, path.peer, conv) {
+                self.shared.counters.dropped_opening.add(1);
+                return;
+            }
             self.open_embryo(router, path, conv, datagram, verdict.has_first, now);
             return;
         }

@@ -115,6 +115,9 @@ impl EndpointDriver {
         };
         // Each buffer offered costs something, filled or not.
         self.receive_buffers = (2 * count).clamp(FEWEST_BUFFERS, BATCH);
+        if count == BATCH {
+            self.openings.on_backlog(now);
+        }
         let shared = Arc::clone(&self.shared);
         let counters = &shared.counters;
         counters.receive_calls.add(1);
@@ -220,6 +223,7 @@ impl EndpointDriver {
                     session.receive(now, next);
                 }
             }
+            self.openings.on_known(now, session.life.created());
             // A datagram that the engine ignored must not move the answers to another address.
             if session.engine.last_heard() == Some(now) {
                 session.source = path.local;

@@ -24,4 +24,5 @@ mod loopback;
 mod reflect;
 mod replay;
 mod reset;
+mod starve;
 mod wire;

@@ -1,5 +1,6 @@
 //! The protocol state machine: constructor, the application's calls, and what can be asked.
 
+mod apply;
 mod clock;
 mod close;
 mod flush;

@@ -41,6 +41,16 @@ impl InFlight {
         // The last one is compared by itself: the two may lie further apart than wire time reaches.
         ts.get() == self.last_ts.get() || (since_first >= 0 && ts.distance_from(self.last_ts) <= 0)
     }
+
+    /// It is acknowledged.
+    const fn take(&mut self) -> Freed {
+        self.outstanding = false;
+        Freed {
+            payload: self.payload,
+            len: self.len as usize,
+            first_sent: self.first_sent,
+        }
+    }
 }
 
 /// The payload of a segment that has been acknowledged.
@@ -154,13 +164,7 @@ impl InFlightRing {
 
     /// Marks `sn` acknowledged. The caller releases the payload.
     pub(crate) fn acknowledge(&mut self, sn: Sn) -> Option<Freed> {
-        let record = self.get_mut(sn)?;
-        record.outstanding = false;
-        let freed = Freed {
-            payload: record.payload,
-            len: record.len as usize,
-            first_sent: record.first_sent,
-        };
+        let freed = self.get_mut(sn)?.take();
         self.outstanding -= 1;
         if sn == self.una {
             self.skip_acknowledged();
@@ -173,7 +177,13 @@ impl InFlightRing {
         if self.una == self.nxt || una.distance_from(self.una) <= 0 {
             return None;
         }
-        self.acknowledge(self.una)
+        // Outstanding by the invariant.
+        let index = self.index(self.una);
+        let freed = self.slots.get_mut(index)?.take();
+        self.outstanding -= 1;
+        self.una = self.una.next();
+        self.skip_acknowledged();
+        Some(freed)
     }
 
     /// The first sn in `una..limit` whose first transmission was after `ts`, else `limit`.

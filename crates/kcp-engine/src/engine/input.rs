@@ -1,9 +1,8 @@
-//! One datagram in: header walk, checks, dispatch (`docs/protocol.md` 2.4, 4.1, 5, 11).
+//! One datagram in: header walk and checks (`docs/protocol.md` 2.4, 11). What a segment that passes them
+//! does is in `apply`.
 
 use super::KcpEngine;
 use crate::error::{Fault, InputError};
-use crate::in_flight::Freed;
-use crate::recv::Arrival;
 use crate::segment::{Command, IKCP_OVERHEAD, KcpHeader, KcpSegment, split_payload};
 use crate::seq::{Sn, WireTs};
 use crate::time::Instant;
@@ -11,19 +10,40 @@ use crate::time::Instant;
 /// Segments further behind the window than this are not even acknowledged again.
 const OLDEST_DUPLICATE: i32 = 65_536;
 
-/// ACK list entries allowed beyond the receive window (protocol.md 11.7): room for a window of
-/// duplicates.
-const ACK_LIST_SPARE: usize = 128;
-
 /// What a walk over a datagram leaves for its end.
 #[derive(Default)]
 struct Walk {
-    /// Some segment passed the checks.
-    heard: bool,
-    /// One of these was more than data that had arrived before.
-    news: bool,
+    /// Bytes for the answer budget: those of the datagram, once, if it is of this session.
+    credit: usize,
+    /// Segments that passed the checks.
+    applied: usize,
+    /// Of those, WASKs.
+    questions: usize,
+    /// The fields that were applied last, if applying them again would change nothing.
+    shared: Option<Shared>,
     /// The latest ACK by the conserve rule (protocol.md 5.3).
     latest: Option<(Sn, WireTs)>,
+}
+
+/// The fields that the segments of a datagram mostly share: window, una, and the mark, which depends on the
+/// command. Applying the same ones again changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shared {
+    cmd: u8,
+    frg: u8,
+    wnd: u16,
+    una: Sn,
+}
+
+impl Shared {
+    const fn of(header: &KcpHeader) -> Self {
+        Self {
+            cmd: header.cmd,
+            frg: header.frg,
+            wnd: header.wnd,
+            una: header.una,
+        }
+    }
 }
 
 impl Walk {
@@ -39,19 +59,26 @@ impl Walk {
 
 /// What the checks made of a segment.
 enum Verdict {
-    /// Process it as C would.
-    Believe,
-    /// Process it; an ACK of a transmission that we remember.
-    Acknowledges(Echoed),
+    /// Process it as C would; for an ACK of a transmission that we remember, which one that is.
+    Believe(Option<Echoed>),
     /// Nothing of it is used.
     Ignore,
 }
 
 /// The transmission whose time stamp an ACK echoes.
 #[derive(Clone, Copy)]
-struct Echoed {
+pub(super) struct Echoed {
     /// When it was, if it was the last one: of earlier ones only the wire time is known.
-    sent: Option<Instant>,
+    pub(super) sent: Option<Instant>,
+}
+
+/// What a datagram may change that its end compares.
+#[derive(Clone, Copy)]
+struct Before {
+    una: Sn,
+    outstanding: usize,
+    window: u32,
+    duplicates: u64,
 }
 
 impl KcpEngine {
@@ -64,71 +91,94 @@ impl KcpEngine {
         self.clock.observe(now);
         self.counters.datagrams_received += 1;
         self.counters.bytes_received += datagram.len() as u64;
-        if self.is_beginning_again(datagram) {
+        let first = KcpHeader::parse(datagram);
+        if let Some(first) = &first
+            && first.una == self.first_sn
+            && self.is_beginning_again(first, datagram)
+        {
             self.on_beginning_again(datagram);
             return Ok(());
         }
-        let una_before = self.in_flight.una();
-        let outstanding_before = self.in_flight.outstanding();
-        let window_before = self.remote_window;
+        let before = Before {
+            una: self.in_flight.una(),
+            outstanding: self.in_flight.outstanding(),
+            window: self.remote_window,
+            duplicates: self.counters.duplicates,
+        };
         let mut walk = Walk::default();
-        let result = self.input_segments(datagram, &mut walk);
-        if walk.heard {
-            self.last_heard = Some(self.clock.now());
-            self.liveness.on_heard();
-            if self.head_watch.is_pressed() {
-                self.press_head();
-            }
-        }
-        if walk.news {
-            self.last_news = self.last_heard;
-        }
-        let delivered = outstanding_before - self.in_flight.outstanding();
-        if delivered > 0 {
-            self.last_acknowledged = Some(self.clock.now());
-            self.capacity
-                .on_delivered(self.clock.now(), delivered as u64);
+        let result = match first {
+            Some(first) => self.input_segments(first, datagram, &mut walk),
+            None => Err(InputError::TooShort),
+        };
+        self.proof.on_received(walk.credit);
+        if walk.applied > 0 {
+            self.on_heard(&walk, before);
         }
         match result {
-            Ok(()) => self.end_datagram(una_before, walk.latest),
+            Ok(()) => self.end_datagram(before.una, walk.latest),
             Err(error) => self.count_error(error),
         }
-        let opened = self.in_flight.una() != una_before || self.remote_window > window_before;
+        let opened = self.in_flight.una() != before.una || self.remote_window > before.window;
         self.want_flush_after_input(opened);
         result
     }
 
-    fn input_segments(&mut self, datagram: &[u8], walk: &mut Walk) -> Result<(), InputError> {
-        if datagram.len() < IKCP_OVERHEAD {
-            return Err(InputError::TooShort);
-        }
-        let mut rest = datagram;
-        let mut ours = false;
-        while let Some(header) = KcpHeader::parse(rest) {
+    /// The segments of a datagram, whose first header was read before.
+    #[inline]
+    fn input_segments(
+        &mut self,
+        first: KcpHeader,
+        datagram: &[u8],
+        walk: &mut Walk,
+    ) -> Result<(), InputError> {
+        let (mut header, mut rest) = (first, datagram);
+        loop {
             if header.conv != self.conv {
                 return Err(InputError::WrongConv);
             }
             let (segment, tail) = split_payload(header, &rest[IKCP_OVERHEAD..])?;
             rest = tail;
-            if !ours {
-                ours = true;
-                self.proof.on_received(datagram.len());
-            }
+            walk.credit = datagram.len();
             let command = self.command(&segment)?;
-            let duplicates = self.counters.duplicates;
-            match self.verdict(command, &segment) {
-                Verdict::Ignore => continue,
-                Verdict::Believe => self.apply(command, &segment, None),
-                Verdict::Acknowledges(echoed) => self.apply(command, &segment, Some(echoed)),
+            if let Verdict::Believe(echoed) = self.verdict(command, &segment) {
+                walk.applied += 1;
+                let shared = Shared::of(&header);
+                if walk.shared != Some(shared) {
+                    walk.shared = self.apply_shared(command, &header).then_some(shared);
+                }
+                self.apply(command, &segment, echoed);
+                match command {
+                    Command::Ack => walk.add_ack(header.sn, header.ts),
+                    Command::Wask => walk.questions += 1,
+                    _ => {}
+                }
             }
-            walk.heard = true;
-            self.session_heard |= command != Command::Wask;
-            walk.news |= self.counters.duplicates == duplicates;
-            if command == Command::Ack {
-                walk.add_ack(header.sn, header.ts);
-            }
+            let Some(next) = KcpHeader::parse(rest) else {
+                return Ok(());
+            };
+            header = next;
         }
-        Ok(())
+    }
+
+    /// Some segment passed the checks.
+    #[inline]
+    fn on_heard(&mut self, walk: &Walk, before: Before) {
+        let now = self.clock.now();
+        self.last_heard = Some(now);
+        self.liveness.on_heard();
+        self.session_heard |= walk.applied > walk.questions;
+        if self.head_watch.is_pressed() {
+            self.press_head();
+        }
+        let repeated = self.counters.duplicates - before.duplicates;
+        if walk.applied as u64 > repeated {
+            self.last_news = Some(now);
+        }
+        let delivered = before.outstanding - self.in_flight.outstanding();
+        if delivered > 0 {
+            self.last_acknowledged = Some(now);
+            self.capacity.on_delivered(now, delivered as u64);
+        }
     }
 
     fn command(&self, segment: &KcpSegment<'_>) -> Result<Command, InputError> {
@@ -143,7 +193,7 @@ impl KcpEngine {
     /// The one step in which a segment is doubted; protocol.md 11.1, 11.2, 12.4.
     fn verdict(&mut self, command: Command, segment: &KcpSegment<'_>) -> Verdict {
         if !self.is_strict() {
-            return Verdict::Believe;
+            return Verdict::Believe(None);
         }
         let header = &segment.header;
         if command == Command::Rst {
@@ -162,7 +212,7 @@ impl KcpEngine {
                 self.counters.ignored_out_of_window += 1;
                 Verdict::Ignore
             }
-            _ => Verdict::Believe,
+            _ => Verdict::Believe(None),
         }
     }
 
@@ -172,11 +222,11 @@ impl KcpEngine {
             let is_last = record.last_ts == header.ts;
             let sent = is_last.then_some(record.last_sent);
             self.on_proof();
-            return Verdict::Acknowledges(Echoed { sent });
+            return Verdict::Believe(Some(Echoed { sent }));
         }
         // An old number whose slot was used again can no longer be checked; its una can be.
         if header.sn.is_before(self.in_flight.una()) {
-            return Verdict::Believe;
+            return Verdict::Believe(None);
         }
         self.counters.ignored_invalid_ack += 1;
         // Only for a segment in flight was there a time stamp to guess.
@@ -188,136 +238,12 @@ impl KcpEngine {
 
     /// protocol.md 11.1: the peer sees what we send.
     #[inline]
-    fn on_proof(&mut self) {
+    pub(super) fn on_proof(&mut self) {
         if self.proof.is_proven() {
             return;
         }
         self.proof.on_valid_answer();
         self.receiver.set_stranger(false);
-    }
-
-    fn apply(&mut self, command: Command, segment: &KcpSegment<'_>, echoed: Option<Echoed>) {
-        let header = &segment.header;
-        if self.is_strict() {
-            match command {
-                Command::Push | Command::Fin => {}
-                _ if header.is_marked() => self.on_mark(),
-                Command::Ack | Command::Wask | Command::Wins => self.close.shown_stock = true,
-                _ => {}
-            }
-        }
-        self.remote_window = u32::from(header.wnd);
-        if self.remote_window == 0 {
-            self.head_watch.on_window_closed(self.clock.now());
-        }
-        self.largest_remote_window = self.largest_remote_window.max(Some(self.remote_window));
-        self.apply_una(header.una);
-        match command {
-            Command::Push | Command::Fin => self.on_data(command == Command::Fin, segment),
-            Command::Ack => self.on_ack(header, echoed),
-            // protocol.md 7.3
-            Command::Wask => {
-                let echo = self.is_strict().then_some(header.ts);
-                self.probe.on_question(echo);
-            }
-            Command::Wins => self.on_window(header),
-            Command::Rst => {}
-        }
-    }
-
-    /// protocol.md 5.1; before the peer's proof an una frees nothing (protocol.md 11.1).
-    fn apply_una(&mut self, una: Sn) {
-        if self.is_strict() && !self.proof.is_proven() {
-            return;
-        }
-        while let Some(freed) = self.in_flight.acknowledge_before(una) {
-            self.release(freed);
-        }
-        if self.liveness.on_una(una) && self.restart.is_open() {
-            self.on_old_peer();
-        }
-    }
-
-    fn release(&mut self, freed: Freed) {
-        self.queue.store.release(freed.payload, freed.len);
-        self.head_watch.on_passed(freed.len, freed.first_sent);
-        self.outbox_is_stale |= !self.outbox.is_empty();
-    }
-
-    /// protocol.md 5.2 and 6.1.
-    fn on_ack(&mut self, header: &KcpHeader, echoed: Option<Echoed>) {
-        let sample = self.clock.wire().distance_from(header.ts);
-        if sample >= 0 && (echoed.is_some() || !self.is_strict()) {
-            self.rtt.on_sample(sample, self.interval_ms());
-        }
-        if let Some(sent) = echoed.and_then(|echoed| echoed.sent) {
-            let now = self.clock.now().as_micros();
-            let rtt_us = now.saturating_sub(sent.as_micros());
-            self.rtt.on_fine_sample(rtt_us);
-            self.capacity.on_round_trip(rtt_us);
-        }
-        if let Some(freed) = self.in_flight.acknowledge(header.sn) {
-            self.release(freed);
-        }
-    }
-
-    /// protocol.md 4.1 and 4.2.
-    fn on_data(&mut self, fin: bool, segment: &KcpSegment<'_>) {
-        let header = &segment.header;
-        if !self.receiver.is_before_window_end(header.sn) {
-            self.counters.ignored_out_of_window += 1;
-            return;
-        }
-        let payload = if fin { &[] } else { segment.payload };
-        match self.receiver.insert(header.sn, header.frg, fin, payload) {
-            Arrival::New => {
-                self.counters.segments_received += 1;
-                self.counters.payload_received += payload.len() as u64;
-                self.last_new_push = Some(self.clock.now());
-                self.probe.on_push();
-                self.restart.on_new_data();
-            }
-            Arrival::Duplicate => {
-                self.counters.duplicates += 1;
-                self.on_repetition(header.sn);
-            }
-            Arrival::NoRoom => {
-                self.counters.ignored_no_room += 1;
-                return;
-            }
-            Arrival::NoMemory => {
-                self.counters.ignored_no_memory += 1;
-                return;
-            }
-        }
-        if self.receiver.is_message_too_long() {
-            self.fault.get_or_insert(Fault::MessageTooLong);
-        }
-        if self.proof.is_limited() {
-            self.receiver.watch(self.clock.now());
-        }
-        if fin {
-            self.on_mark(); // protocol.md 12.1: an acceptable FIN shows it too
-        }
-        let limit = self.receiver.window() as usize + ACK_LIST_SPARE;
-        if self.is_strict() && self.acks.len() >= limit {
-            self.counters.ignored_ack_list_full += 1;
-        } else {
-            self.acks.push((header.sn, header.ts));
-        }
-    }
-
-    fn on_window(&mut self, header: &KcpHeader) {
-        if !self.is_strict() {
-            return;
-        }
-        if header.is_echo() && self.proof.is_echo_right(self.liveness.has_asked(header.ts)) {
-            self.on_proof();
-        }
-        let rtt_us = self.rtt.smoothed_us().unwrap_or_default();
-        if self.liveness.is_ghost(self.clock.now(), header.una, rtt_us) {
-            self.fault.get_or_insert(Fault::Ghost);
-        }
     }
 
     /// The end of a datagram that was read whole: fast-ack event, then window growth.

@@ -13,23 +13,14 @@ impl KcpEngine {
     /// that it had: a late copy, or another peer. Each datagram has one una, that of its flush. Where
     /// nothing of the old peer was taken yet, nothing can be mixed up.
     ///
-    /// Without data such a datagram is looked at only while the question is open.
+    /// Without data such a datagram is looked at only while the question is open. `first` is the header of
+    /// its first segment, whose una is that of a beginning.
     #[inline]
-    pub(super) fn is_beginning_again(&self, datagram: &[u8]) -> bool {
-        // The una of its first segment, which is nearly always a later one.
-        let una = datagram.get(16..20).and_then(|una| una.first_chunk::<4>());
-        if una.is_none_or(|una| u32::from_le_bytes(*una) != self.first_sn.get())
-            || !self.is_una_shown()
-            || self.receiver.next() == self.first_sn
-            || !self.is_strict()
-        {
-            return false;
-        }
-        let Some(header) = KcpHeader::parse(datagram) else {
-            return false;
-        };
-        header.una == self.first_sn
-            && header.conv == self.conv
+    pub(super) fn is_beginning_again(&self, first: &KcpHeader, datagram: &[u8]) -> bool {
+        self.is_una_shown()
+            && self.receiver.next() != self.first_sn
+            && self.is_strict()
+            && first.conv == self.conv
             && (self.restart.is_open() || has_push(datagram))
     }
 

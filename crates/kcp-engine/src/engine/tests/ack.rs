@@ -194,3 +194,17 @@ fn acknowledging_across_both_wraps() {
     s.at(25).input(&[ack(u32::MAX, 5).una(2)]);
     assert_eq!(s.engine.wait_snd(), 0);
 }
+
+/// protocol.md 5.1: each segment's una and wnd count, also those that change within a datagram and back.
+#[test]
+fn segments_of_a_datagram_need_not_agree() {
+    for mut s in [Script::as_c(&fast()), Script::strict(&fast())] {
+        s.send(b"a").send(b"b").send(b"c").tick(10).drain();
+        let (a, b) = (ack(1, 10).wnd(100), ack(2, 10).una(1).wnd(7));
+        s.at(20).input(&[a.clone(), a.clone(), b.clone()]);
+        assert_eq!(s.engine.wait_snd(), 0);
+        assert_eq!(s.engine.stats().remote_window, 7);
+        s.input(&[a.clone(), b, a]);
+        assert_eq!(s.engine.stats().remote_window, 100);
+    }
+}

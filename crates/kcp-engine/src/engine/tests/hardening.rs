@@ -36,6 +36,25 @@ fn una_frees_nothing_before_proof() {
     assert_eq!(s.engine.wait_snd(), 0);
 }
 
+/// protocol.md 11.1: the una of a segment behind the one that validates frees, although it says the same.
+#[test]
+fn una_frees_behind_the_proof_in_a_datagram() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.engine.keepalive();
+    s.tick(20).drain();
+    let echo = seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(20).una(1);
+    s.at(30).input(core::slice::from_ref(&echo));
+    assert!(s.engine.is_proven());
+    assert_eq!(s.engine.wait_snd(), 1);
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.engine.keepalive();
+    s.tick(20).drain();
+    s.at(30).input(&[echo.clone(), echo]);
+    assert_eq!(s.engine.wait_snd(), 0);
+}
+
 /// protocol.md 11.1: 64 invalid ACKs before a valid one are an attack.
 #[test]
 fn guessing_is_bounded() {

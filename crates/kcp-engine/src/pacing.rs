@@ -1,8 +1,6 @@
 //! When data may leave: bursts of two trains, which are about 128 KiB, the rest at window / srtt
 //! (`docs/protocol.md` 11.6).
 
-use core::time::Duration;
-
 use crate::time::Instant;
 
 /// Most bytes of one train: what UDP takes in one call, on every system.
@@ -12,8 +10,8 @@ pub(crate) const TRAIN_BYTES: usize = 65_000;
 /// socket by default, and no train of it is short.
 const BURST_TRAINS: usize = 2;
 
-/// What is held back leaves in trains of this much time, the resolution of most timers.
-const QUANTUM: Duration = Duration::from_millis(1);
+/// What is held back leaves in trains of this many microseconds, the resolution of most timers.
+const QUANTUM_US: u64 = 1_000;
 /// And of two full segments at least.
 const LEAST_QUANTUM_BYTES: i64 = 2 * 1_400;
 
@@ -31,9 +29,11 @@ struct Bucket {
     /// May fall below zero by one segment.
     tokens: i64,
     refilled: Instant,
-    /// Bytes per `per`.
+    /// Bytes per `per_us`.
     bytes: u64,
-    per: Duration,
+    per_us: u64,
+    /// When what was held back last may leave.
+    release_at: Instant,
 }
 
 impl Pacer {
@@ -48,7 +48,8 @@ impl Pacer {
             tokens: burst,
             refilled: Instant::ZERO,
             bytes: burst.unsigned_abs(),
-            per: Duration::from_millis(1),
+            per_us: 1_000,
+            release_at: Instant::ZERO,
         };
         Self {
             bucket: Some(bucket),
@@ -59,18 +60,21 @@ impl Pacer {
     pub(crate) fn set_mtu(&mut self, mtu: usize) {
         if let Some(bucket) = &mut self.bucket {
             bucket.burst = burst_bytes(mtu);
+            bucket.release_at = bucket.next_release();
         }
     }
 
-    /// Adds what has become free since the last call, at `window_bytes` per `rtt`.
-    pub(crate) fn refill(&mut self, now: Instant, window_bytes: u64, rtt: Duration) {
+    /// Adds what has become free since the last call, at `window_bytes` per `rtt_us` microseconds, which
+    /// are at most an RTO.
+    pub(crate) fn refill(&mut self, now: Instant, window_bytes: u64, rtt_us: u64) {
         let Some(bucket) = &mut self.bucket else {
             return;
         };
         bucket.bytes = window_bytes.max(1);
-        bucket.per = rtt.max(Duration::from_micros(1));
-        let elapsed = now.saturating_since(bucket.refilled).as_micros();
-        let earned = elapsed * u128::from(bucket.bytes) / bucket.per.as_micros();
+        bucket.per_us = rtt_us.max(1);
+        let elapsed = now.as_micros().saturating_sub(bucket.refilled.as_micros());
+        // A product that saturates is still more than a burst after the longest round trip.
+        let earned = elapsed.saturating_mul(bucket.bytes) / bucket.per_us;
         let earned = i64::try_from(earned).unwrap_or(i64::MAX);
         if earned > 0 {
             // Less than a byte's time is kept for the next call.
@@ -91,18 +95,31 @@ impl Pacer {
         }
     }
 
-    /// When the next train may leave: not for a segment alone, but for about a millisecond's worth.
+    /// Something is held back; [`next_release`](Self::next_release) is from then on when it may leave.
+    pub(crate) fn hold(&mut self) {
+        if let Some(bucket) = &mut self.bucket {
+            bucket.release_at = bucket.next_release();
+        }
+    }
+
+    /// When the next train may leave, as of the last [`hold`](Self::hold). Asked several times per datagram.
     pub(crate) fn next_release(&self) -> Instant {
-        let Some(bucket) = &self.bucket else {
-            return Instant::ZERO;
-        };
-        let quantum = u128::from(bucket.bytes) * QUANTUM.as_micros() / bucket.per.as_micros();
+        self.bucket
+            .as_ref()
+            .map_or(Instant::ZERO, |bucket| bucket.release_at)
+    }
+}
+
+impl Bucket {
+    /// Not for a segment alone, but for about a millisecond's worth.
+    fn next_release(&self) -> Instant {
+        let quantum = self.bytes.saturating_mul(QUANTUM_US) / self.per_us;
         let quantum = i64::try_from(quantum)
             .unwrap_or(i64::MAX)
-            .clamp(LEAST_QUANTUM_BYTES, bucket.burst);
-        let missing = u128::from((quantum - bucket.tokens).max(0).unsigned_abs());
-        let wait = (missing * bucket.per.as_micros()).div_ceil(u128::from(bucket.bytes));
-        bucket.refilled + Duration::from_micros(u64::try_from(wait).unwrap_or(u64::MAX))
+            .clamp(LEAST_QUANTUM_BYTES, self.burst);
+        let missing = (quantum - self.tokens).max(0).unsigned_abs();
+        let wait = missing.saturating_mul(self.per_us).div_ceil(self.bytes);
+        Instant::from_micros(self.refilled.as_micros().saturating_add(wait))
     }
 }
 
@@ -114,15 +131,17 @@ fn burst_bytes(mtu: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
 
-    const RTT: Duration = Duration::from_millis(10);
+    const RTT_US: u64 = 10_000;
 
     #[test]
     fn a_burst_is_bounded_and_the_rest_follows_at_the_rate() {
         let mut pacer = Pacer::new(1_400);
         let start = Instant::from_millis(5_000);
-        pacer.refill(start, 1_000_000, RTT);
+        pacer.refill(start, 1_000_000, RTT_US);
         let mut sent = 0;
         while pacer.allows() {
             pacer.spend(1_400);
@@ -131,10 +150,11 @@ mod tests {
         // Two trains of 46.
         assert_eq!(sent, 92 * 1_400);
         // A millisecond's 100000, at 100 bytes a microsecond.
+        pacer.hold();
         assert_eq!(pacer.next_release(), start + Duration::from_millis(1));
-        pacer.refill(start, 1_000_000, RTT);
+        pacer.refill(start, 1_000_000, RTT_US);
         assert!(!pacer.allows());
-        pacer.refill(start + Duration::from_micros(1), 1_000_000, RTT);
+        pacer.refill(start + Duration::from_micros(1), 1_000_000, RTT_US);
         assert!(pacer.allows());
     }
 
@@ -142,10 +162,10 @@ mod tests {
     fn slow_rates_do_not_lose_fractions() {
         let mut pacer = Pacer::new(1_400);
         pacer.spend(92 * 1_400);
-        let rtt = Duration::from_secs(1);
+        let rtt_us = 1_000_000;
         // 1000 bytes a second, looked at every 100 us: a byte takes ten looks.
         for tick in 1..=10_000_u64 {
-            pacer.refill(Instant::from_micros(tick * 100), 1_000, rtt);
+            pacer.refill(Instant::from_micros(tick * 100), 1_000, rtt_us);
         }
         assert_eq!(pacer.bucket.as_ref().unwrap().tokens, 1_000);
     }
@@ -163,7 +183,7 @@ mod tests {
     fn the_burst_follows_the_mtu() {
         let mut pacer = Pacer::new(1_400);
         pacer.set_mtu(40_000);
-        pacer.refill(Instant::from_millis(5_000), 1_000_000, RTT);
+        pacer.refill(Instant::from_millis(5_000), 1_000_000, RTT_US);
         // A train of one datagram, and another.
         pacer.spend(80_000);
         assert!(!pacer.allows());

@@ -8,7 +8,6 @@ use crate::probe::{FIRST_PROBE_MS, IKCP_PROBE_INIT};
 use crate::proof::Proof;
 use crate::segment::IKCP_OVERHEAD;
 use crate::seq::{Sn, WireTs};
-use core::time::Duration;
 
 /// What a flush has decided so far.
 #[derive(Default)]
@@ -47,11 +46,11 @@ impl KcpEngine {
             return;
         }
         let mut plan = Plan::default();
-        self.refill_pacer();
+        let window = self.effective_window();
+        self.refill_pacer(window);
         self.collect_due();
         self.plan_acks(&mut plan);
         self.plan_probes(&mut plan);
-        let window = self.effective_window();
         self.plan_resends(&mut plan);
         self.plan_new(window, &mut plan);
         self.react(window, &plan);
@@ -104,15 +103,19 @@ impl KcpEngine {
         window
     }
 
-    fn refill_pacer(&mut self) {
+    fn refill_pacer(&mut self, window: u32) {
         // A closed window must not stop retransmissions, nor a small one slow them down.
-        let window = self.effective_window().max(PACED_SEGMENTS);
+        let window = window.max(PACED_SEGMENTS);
         let bytes = u64::from(window) * self.config.mtu_bytes() as u64;
-        let rtt = match self.rtt.smoothed_us() {
-            Some(us) => Duration::from_micros(us),
-            None => Duration::from_millis(u64::from(self.rtt.rto_ms)),
-        };
-        self.pacer.refill(self.clock.now(), bytes, rtt);
+        let unknown = u64::from(self.rtt.rto_ms) * 1_000;
+        let rtt_us = self.rtt.smoothed_us().unwrap_or(unknown);
+        self.pacer.refill(self.clock.now(), bytes, rtt_us);
+    }
+
+    /// The pacer allows no further segment.
+    fn hold_back(&mut self) {
+        self.paced = true;
+        self.pacer.hold();
     }
 
     /// Everything in flight whose time-out has passed or that was overtaken, in order of sn; what
@@ -151,13 +154,15 @@ impl KcpEngine {
         }
         if self.is_strict() {
             self.probe.repeat_tell(now);
-            self.probe.ask |= !self.proof.is_limited()
-                && self.liveness.may_press(self.clock.now(), self.rto())
-                && self.peer_is_silent();
+            // Nearly always nothing is due.
+            self.probe.ask |= !self.due.is_empty()
+                && !self.proof.is_limited()
+                && self.peer_is_silent()
+                && self.liveness.may_press(self.clock.now(), self.rto());
         }
         // A question that only asks for the validation of the address: no answer, no harm.
         let owed = core::mem::take(&mut self.probe.ask);
-        let for_proof = self.is_strict()
+        let for_proof = self.proof.is_limited()
             && (self.proof.take_wanted_question()
                 || (self.may_ask_for_proof(plan) && self.proof.wants_question(now)));
         let (sn, stale_ts) = plan.stale;
@@ -221,7 +226,7 @@ impl KcpEngine {
         let now = self.clock.millis();
         while let Some(&sn) = self.due.front() {
             if !self.pacer.allows() {
-                self.paced = true;
+                self.hold_back();
                 return;
             }
             self.due.pop_front();
@@ -329,7 +334,7 @@ impl KcpEngine {
             && !self.queue.is_empty()
         {
             if !self.pacer.allows() {
-                self.paced = true;
+                self.hold_back();
                 break;
             }
             if !self.fit_head(plan) {

@@ -232,7 +232,9 @@ impl FastResend {
             due.extend(sns.filter(|&sn| ring.get(sn).is_some_and(|record| record.xmit == 1)));
             self.cursor = end;
         }
-        due.extend(self.ready.drain(..).filter(|&sn| ring.get(sn).is_some()));
+        if !self.ready.is_empty() {
+            due.extend(self.ready.drain(..).filter(|&sn| ring.get(sn).is_some()));
+        }
     }
 
     fn first_transmissions(&self, ring: &InFlightRing) -> Option<(Sn, Sn)> {

@@ -139,7 +139,17 @@ impl ReadyQueue {
     }
 
     /// Copies the first bytes and leaves them.
+    #[inline]
     pub(crate) fn copy_front(&self, out: &mut [u8]) {
+        // Nearly always one block has all of it.
+        let first = self.blocks.front().and_then(|block| block.get(self.read..));
+        match first.and_then(|unread| unread.get(..out.len())) {
+            Some(bytes) => out.copy_from_slice(bytes),
+            None => self.copy_across(out),
+        }
+    }
+
+    fn copy_across(&self, out: &mut [u8]) {
         let (mut at, mut skip) = (0, self.read);
         for block in &self.blocks {
             if at == out.len() {

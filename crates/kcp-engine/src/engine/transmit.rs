@@ -177,7 +177,10 @@ impl KcpEngine {
     }
 
     fn encode_datagram(&mut self, extent: Extent, template: &KcpHeader, out: &mut Vec<u8>) {
-        for entry in self.outbox.drain(..extent.entries) {
+        for _ in 0..extent.entries {
+            let Some(entry) = self.outbox.pop_front() else {
+                return;
+            };
             let (command, sn, ts, frg) = match entry {
                 Outgoing::Data { sn, .. } => {
                     let Some(record) = self.in_flight.get(sn) else {

@@ -42,6 +42,7 @@ use crate::timers::ResendTimers;
 
 use clock::Clock;
 use close::Close;
+use input::Shared;
 use stall::HeadWatch;
 use transmit::Outgoing;
 
@@ -125,6 +126,9 @@ pub struct KcpEngine {
     remote_window: u32,
     /// Largest window the peer has shown; `None` until it has spoken.
     largest_remote_window: Option<u32>,
+    /// What the last segment that was applied shares with others; the default if to apply it again would
+    /// change something.
+    applied: Shared,
     first_sn: Sn,
 
     // Receiving.
@@ -213,6 +217,7 @@ impl KcpEngine {
             paced: false,
             remote_window: IKCP_WND_RCV,
             largest_remote_window: None,
+            applied: Shared::default(),
             first_sn,
             receiver,
             acks: Vec::new(),

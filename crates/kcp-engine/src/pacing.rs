@@ -25,13 +25,13 @@ pub(crate) struct Pacer {
 #[derive(Debug)]
 struct Bucket {
     /// The largest burst, in bytes.
-    burst: i64,
+    burst: u32,
     /// May fall below zero by one segment.
     tokens: i64,
     refilled: Instant,
     /// Bytes per `per_us`.
     bytes: u64,
-    per_us: u64,
+    per_us: u32,
     /// When what was held back last may leave.
     release_at: Instant,
 }
@@ -45,9 +45,9 @@ impl Pacer {
         let burst = burst_bytes(mtu);
         let bucket = Bucket {
             burst,
-            tokens: burst,
+            tokens: i64::from(burst),
             refilled: Instant::ZERO,
-            bytes: burst.unsigned_abs(),
+            bytes: u64::from(burst),
             per_us: 1_000,
             release_at: Instant::ZERO,
         };
@@ -71,15 +71,16 @@ impl Pacer {
             return;
         };
         bucket.bytes = window_bytes.max(1);
-        bucket.per_us = rtt_us.max(1);
+        bucket.per_us = u32::try_from(rtt_us).unwrap_or(u32::MAX).max(1);
         let elapsed = now.as_micros().saturating_sub(bucket.refilled.as_micros());
         // A product that saturates is still more than a burst after the longest round trip.
-        let earned = elapsed.saturating_mul(bucket.bytes) / bucket.per_us;
+        let earned = elapsed.saturating_mul(bucket.bytes) / u64::from(bucket.per_us);
         let earned = i64::try_from(earned).unwrap_or(i64::MAX);
         if earned > 0 {
             // Less than a byte's time is kept for the next call.
             bucket.refilled = now;
-            bucket.tokens = bucket.tokens.saturating_add(earned).min(bucket.burst);
+            let tokens = bucket.tokens.saturating_add(earned);
+            bucket.tokens = tokens.min(i64::from(bucket.burst));
         }
     }
 
@@ -113,20 +114,21 @@ impl Pacer {
 impl Bucket {
     /// Not for a segment alone, but for about a millisecond's worth.
     fn next_release(&self) -> Instant {
-        let quantum = self.bytes.saturating_mul(QUANTUM_US) / self.per_us;
+        let per_us = u64::from(self.per_us);
+        let quantum = self.bytes.saturating_mul(QUANTUM_US) / per_us;
         let quantum = i64::try_from(quantum)
             .unwrap_or(i64::MAX)
-            .clamp(LEAST_QUANTUM_BYTES, self.burst);
+            .clamp(LEAST_QUANTUM_BYTES, i64::from(self.burst));
         let missing = (quantum - self.tokens).max(0).unsigned_abs();
-        let wait = missing.saturating_mul(self.per_us).div_ceil(self.bytes);
+        let wait = missing.saturating_mul(per_us).div_ceil(self.bytes);
         Instant::from_micros(self.refilled.as_micros().saturating_add(wait))
     }
 }
 
 /// Bytes of whole trains of full datagrams.
-fn burst_bytes(mtu: usize) -> i64 {
+fn burst_bytes(mtu: usize) -> u32 {
     let train = (TRAIN_BYTES / mtu).max(1) * mtu;
-    i64::try_from(BURST_TRAINS * train).unwrap_or(i64::MAX)
+    u32::try_from(BURST_TRAINS * train).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -174,7 +176,7 @@ mod tests {
     fn a_burst_of_any_mtu_is_whole_datagrams_and_at_most_128_kib() {
         for mtu in 50..=65_507 {
             let burst = burst_bytes(mtu);
-            assert_eq!(burst % mtu as i64, 0, "{mtu}");
+            assert_eq!(burst % mtu as u32, 0, "{mtu}");
             assert!((65_000..=131_072).contains(&burst), "{mtu}: {burst}");
         }
     }

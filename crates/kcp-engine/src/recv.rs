@@ -178,6 +178,12 @@ impl Receiver {
     /// Takes a segment within the window; protocol.md 4.2.
     pub(crate) fn insert(&mut self, sn: Sn, frg: u8, fin: bool, payload: &[u8]) -> Arrival {
         let ahead = sn.distance_from(self.next);
+        if ahead == 0 && !fin && self.passes_through(frg, payload.len()) {
+            self.next = self.next.next();
+            self.taken = self.taken.saturating_add(1);
+            self.ready.push(payload, frg, self.is_stranger);
+            return Arrival::New;
+        }
         if ahead < 0 || self.finished {
             return Arrival::Duplicate;
         }
@@ -227,6 +233,19 @@ impl Receiver {
         self.deliver_reordered();
         self.settle_memory();
         Arrival::New
+    }
+
+    /// Whether the next segment in order is ready for the application at once, and nothing else changes
+    /// with it: no segment waits for it, and no part of the message in front is missing, before and after.
+    /// So there is nothing to deliver, and nothing to put on the account. Nearly always so.
+    #[inline]
+    fn passes_through(&self, frg: u8, len: usize) -> bool {
+        let head = self.ready.front().map_or(frg, |head| head.frg);
+        head == 0
+            && self.reordered == 0
+            && !self.finished
+            && !self.is_full()
+            && self.ready.unread().saturating_add(len) <= self.limit_bytes
     }
 
     /// protocol.md 11.4.

@@ -13,7 +13,11 @@ use crate::seq::Sn;
 const ACK_LIST_SPARE: usize = 128;
 
 impl KcpEngine {
-    /// Applies mark, window and una; whether to do so again would change nothing.
+    /// Applies mark, window and una; whether to do so again would change nothing, until a segment with others
+    /// is applied.
+    ///
+    /// Not so before the peer's proof, since until then an una frees nothing (protocol.md 11.1), nor with a
+    /// closed window, whose time counts, nor for C's manners, which believe an una of what is sent later.
     #[inline]
     pub(super) fn apply_shared(&mut self, command: Command, header: &KcpHeader) -> bool {
         if self.is_strict() {
@@ -29,12 +33,11 @@ impl KcpEngine {
             self.head_watch.on_window_closed(self.clock.now());
         }
         self.largest_remote_window = self.largest_remote_window.max(Some(self.remote_window));
-        // protocol.md 11.1: before the peer's proof, which may follow in the datagram, an una frees nothing.
-        let frees = !self.is_strict() || self.proof.is_proven();
-        if frees {
+        let proven = self.proof.is_proven();
+        if proven || !self.is_strict() {
             self.apply_una(header.una);
         }
-        frees
+        proven && self.is_strict() && self.remote_window != 0
     }
 
     /// protocol.md 5.1.

@@ -19,16 +19,14 @@ struct Walk {
     applied: usize,
     /// Of those, WASKs.
     questions: usize,
-    /// The fields that were applied last, if applying them again would change nothing.
-    shared: Option<Shared>,
     /// The latest ACK by the conserve rule (protocol.md 5.3).
     latest: Option<(Sn, WireTs)>,
 }
 
-/// The fields that the segments of a datagram mostly share: window, una, and the mark, which depends on the
-/// command. Applying the same ones again changes nothing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Shared {
+/// Window, una, and the mark, which depends on the command: mostly those of the segment before, in a run of
+/// ACKs as in a transfer one way. The default, whose command does not exist, is that of no segment.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Shared {
     cmd: u8,
     frg: u8,
     wnd: u16,
@@ -143,8 +141,9 @@ impl KcpEngine {
             if let Verdict::Believe(echoed) = self.verdict(command, &segment) {
                 walk.applied += 1;
                 let shared = Shared::of(&header);
-                if walk.shared != Some(shared) {
-                    walk.shared = self.apply_shared(command, &header).then_some(shared);
+                if self.applied != shared {
+                    let holds = self.apply_shared(command, &header);
+                    self.applied = if holds { shared } else { Shared::default() };
                 }
                 self.apply(command, &segment, echoed);
                 match command {

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::KcpEngine;
+use super::input::Shared;
 use super::transmit::Outgoing;
 use crate::error::Fault;
 use crate::segment::{Command, KcpHeader, segments};
@@ -28,6 +29,8 @@ impl KcpEngine {
     #[cold]
     pub(super) fn on_beginning_again(&mut self, datagram: &[u8]) {
         self.counters.ignored_beginning += 1;
+        // The next segment of the old peer shows that it lives, also if it says what its last one said.
+        self.applied = Shared::default();
         if self.is_over() {
             return; // All that is left is to say so; a record of protocol.md 12.3 follows.
         }

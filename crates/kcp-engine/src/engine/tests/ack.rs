@@ -208,3 +208,22 @@ fn segments_of_a_datagram_need_not_agree() {
         assert_eq!(s.engine.stats().remote_window, 100);
     }
 }
+
+/// protocol.md 12.5.1: how long the oldest segment has been stuck counts from the last closed window, also
+/// where two segments say the same.
+#[test]
+fn a_window_that_stays_closed_is_closed_again_with_each_segment() {
+    let mut s = Script::strict(&fast());
+    s.send(b"a").tick(10).drain();
+    s.at(20).input(&[ack(0, 10).una(1)]);
+    s.send(b"b").tick(30).drain();
+    for now in [40, 3_000] {
+        s.at(now).input(&[push(0, b"x").una(1).wnd(0)]);
+    }
+    for now in (3_010..4_000).step_by(10) {
+        s.tick(now).drain();
+    }
+    s.input(&[push(0, b"x").una(1)]);
+    let since = s.engine.head_stall().map(|stall| stall.since);
+    assert_eq!(since, Some(Instant::from_millis(3_000)));
+}

@@ -47,7 +47,11 @@ impl Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, rhs: Duration) -> Self {
-        let micros = u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX);
+        // `as_micros` has 128 bits.
+        let micros = rhs
+            .as_secs()
+            .saturating_mul(1_000_000)
+            .saturating_add(u64::from(rhs.subsec_micros()));
         Self(self.0.saturating_add(micros))
     }
 }

@@ -217,7 +217,7 @@ impl Lifetime {
 
     /// Applies what has become due.
     pub(crate) fn judge(&mut self, now: Instant, times: &Times, engine: &mut KcpEngine) -> Fate {
-        while let Some((_, term)) = self.terms(times, engine).find(|&(at, _)| at <= now) {
+        while let Some(term) = self.due(now, times, engine) {
             match term {
                 Term::End(reason) => return Fate::Ended(reason),
                 Term::Ask => {
@@ -250,73 +250,96 @@ impl Lifetime {
         Fate::Lives
     }
 
-    /// When [`judge`](Self::judge) has something to do next.
-    pub(crate) fn next(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
-        self.terms(times, engine).map(|(at, _)| at).min()
+    /// The first term whose time has come.
+    fn due(&self, now: Instant, times: &Times, engine: &KcpEngine) -> Option<Term> {
+        let mut due = None;
+        self.visit_terms(times, engine, |at, term| {
+            if at <= now {
+                due.get_or_insert(term);
+            }
+        });
+        due
     }
 
-    /// Everything that time will bring about if nothing happens, ends first.
-    fn terms(
-        &self,
-        times: &Times,
-        engine: &KcpEngine,
-    ) -> impl Iterator<Item = (Instant, Term)> + use<> {
+    /// When [`judge`](Self::judge) has something to do next.
+    pub(crate) fn next(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        self.visit_terms(times, engine, |at, _| {
+            next = Some(next.map_or(at, |next| next.min(at)));
+        });
+        next
+    }
+
+    /// Everything that time will bring about if nothing happens, ends first. Called twice whenever a session
+    /// is served, so what most sessions do not have is not looked at.
+    #[inline]
+    fn visit_terms(&self, times: &Times, engine: &KcpEngine, mut visit: impl FnMut(Instant, Term)) {
         let heard = engine.last_heard();
         // protocol.md 12.8: data that arrives again keeps nothing alive.
         let last_sign = engine.last_news().unwrap_or(self.created);
-        let unheard = is_connecting(self.role) && !engine.is_session_heard();
+        let silent = engine.silent_since();
+        let stall = engine.head_stall();
+        let mut visit_some = |term: Option<(Instant, Term)>| {
+            if let Some((at, term)) = term {
+                visit(at, term);
+            }
+        };
 
-        let connect = engine
-            .silent_since()
-            .filter(|_| unheard)
-            .and_then(|since| Some((since + times.connect?, Term::End(self.unanswered()))));
-        // protocol.md 11.4: a server that restarts meanwhile still answers.
-        let refused = self
-            .refused
-            .filter(|_| unheard)
-            .map(|at| (at + REFUSAL_WAIT, Term::End(ConnectionError::Refused)));
-        let dead = engine
-            .silent_since()
-            .and_then(|since| Some((since + times.dead_peer?, PEER_DEAD)));
+        if is_connecting(self.role) && !engine.is_session_heard() {
+            for term in self.opening_terms(silent, times) {
+                visit_some(term);
+            }
+        }
+        let dead = silent.and_then(|since| Some((since + times.dead_peer?, PEER_DEAD)));
+        visit_some(dead);
+        let undeliverable =
+            stall.and_then(|stall| undeliverable_at(stall, heard?, times.dead_peer?));
+        visit_some(undeliverable);
         let idle = times
             .idle
             .map(|idle| (last_sign + idle, Term::End(ConnectionError::Idle)));
-        let unproven = self
-            .doubtful_since(engine)
-            .map(|since| (since + times.unproven, Term::End(ConnectionError::Unproven)));
-        let undeliverable = times
-            .dead_peer
-            .and_then(|dead| undeliverable_at(engine.head_stall()?, heard?, dead));
-        let [linger, stall] = self.closing_terms(times, engine);
+        visit_some(idle);
+        let is_doubtful = !is_connecting(self.role) && !engine.is_proven();
+        if is_doubtful {
+            let since = self.doubtful_since(engine);
+            let end = Term::End(ConnectionError::Unproven);
+            visit_some(since.map(|since| (since + times.unproven, end)));
+        }
+        if let Some(closing) = &self.closing {
+            for term in self.closing_terms(closing, times, engine) {
+                visit_some(term);
+            }
+        }
         // Before the peer has shown that it has the session there is nothing to ask about.
-        let ask = heard
-            .filter(|_| engine.is_session_heard())
-            .and_then(|heard| self.next_question(heard, times, engine));
-        let validate = self
-            .next_validation_question(times, engine)
-            .map(|at| (at, Term::AskForValidation));
-        [
-            connect,
-            refused,
-            dead,
-            undeliverable,
-            idle,
-            unproven,
-            linger,
-            stall,
-            ask,
-            validate,
-        ]
-        .into_iter()
-        .flatten()
+        if let Some(heard) = heard
+            && engine.is_session_heard()
+        {
+            visit_some(self.next_question(heard, stall.is_some(), times, engine));
+        }
+        if is_doubtful {
+            let at = self.next_validation_question(times, engine);
+            visit_some(at.map(|at| (at, Term::AskForValidation)));
+        }
     }
 
-    /// Since when the clock of an unvalidated session runs; `None` where it does not (protocol.md
-    /// 11.4): the application has accepted the session, and nothing of ours waits for the peer.
+    /// The ends of a session that connects and has not heard its peer.
+    fn opening_terms(
+        &self,
+        silent: Option<Instant>,
+        times: &Times,
+    ) -> [Option<(Instant, Term)>; 2] {
+        let connect =
+            silent.and_then(|since| Some((since + times.connect?, Term::End(self.unanswered()))));
+        // protocol.md 11.4: a server that restarts meanwhile still answers.
+        let refused = self
+            .refused
+            .map(|at| (at + REFUSAL_WAIT, Term::End(ConnectionError::Refused)));
+        [connect, refused]
+    }
+
+    /// Since when the clock of a session runs whose peer is to be validated; `None` where it does not
+    /// (protocol.md 11.4): the application has accepted the session, and nothing of ours waits for the peer.
     fn doubtful_since(&self, engine: &KcpEngine) -> Option<Instant> {
-        if is_connecting(self.role) || engine.is_proven() {
-            return None;
-        }
         let last_new = engine.last_new_push().unwrap_or(self.created);
         if !self.accepted {
             return Some(last_new);
@@ -328,10 +351,12 @@ impl Lifetime {
 
     /// When a close is given up (protocol.md 12.9): `linger` without anything heard, or
     /// `close_stall_timeout` without anything acknowledged.
-    fn closing_terms(&self, times: &Times, engine: &KcpEngine) -> [Option<(Instant, Term)>; 2] {
-        let Some(closing) = &self.closing else {
-            return [None, None];
-        };
+    fn closing_terms(
+        &self,
+        closing: &Closing,
+        times: &Times,
+        engine: &KcpEngine,
+    ) -> [Option<(Instant, Term)>; 2] {
         // A direction that was finished while the other is still in use has no one waiting for it.
         let waited = closing.awaited.max(closing.detached);
         let lingers_from = match closing.done {
@@ -357,10 +382,11 @@ impl Lifetime {
         [linger, stall]
     }
 
-    /// When the peer is asked for a sign of life.
+    /// When the peer is asked for a sign of life. `is_stuck`: the oldest segment does not pass.
     fn next_question(
         &self,
         heard: Instant,
+        is_stuck: bool,
         times: &Times,
         engine: &KcpEngine,
     ) -> Option<(Instant, Term)> {
@@ -372,7 +398,7 @@ impl Lifetime {
         let pressing = self.waiting_since.and_then(|since| {
             let after = match self.is_unsure_how_to_close(engine) && engine.is_drained() {
                 true => engine.rto(),
-                false if engine.head_stall().is_some() => times.dead_peer? / QUESTIONS_IN_A_STALL,
+                false if is_stuck => times.dead_peer? / QUESTIONS_IN_A_STALL,
                 false => times.dead_peer? / QUESTIONS_BEFORE_DEATH,
             };
             Some(quiet_since.max(since) + after)
@@ -397,9 +423,6 @@ impl Lifetime {
     /// an unvalidated session may be silent, because an answer validates it (protocol.md 11.1); while
     /// a writer waits for that, once a second.
     fn next_validation_question(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
-        if is_connecting(self.role) || engine.is_proven() {
-            return None;
-        }
         if let Some(since) = self.writer_since {
             return Some(since.max(self.last_question.unwrap_or(since)) + VALIDATION_QUESTIONS);
         }

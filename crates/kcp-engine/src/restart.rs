@@ -155,6 +155,21 @@ mod tests {
         assert_eq!(watch.ask_at(), Some(at(1_500)));
     }
 
+    /// protocol.md 12.8: what came of an earlier question neither makes this one wait nor answers it.
+    #[test]
+    fn each_question_begins_with_one_time_out() {
+        let mut watch = RestartWatch::default();
+        for n in 1..=8 {
+            let (now, ts) = (at(60_000 * n), WireTs::new(n as u32));
+            assert!(watch.on_beginning(now, RTT));
+            assert!(!watch.has_asked(WireTs::new(n as u32 - 1)));
+            assert!(watch.takes_question(now, ts, RTO));
+            assert_eq!(watch.ask_at(), Some(now + RTO));
+            assert!(watch.has_asked(ts));
+            assert!(watch.on_old_peer(now + RTT, RTT));
+        }
+    }
+
     #[test]
     fn false_alarms_become_rare_and_are_forgotten() {
         let mut watch = RestartWatch::default();

@@ -39,3 +39,30 @@ pub(super) fn stop(socket: &UdpSocket) -> io::Result<()> {
     let _ = socket;
     Ok(())
 }
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use nix::sys::socket::{getsockopt, sockopt};
+
+    use super::*;
+
+    /// Forged messages of either family take the place of data.
+    #[test]
+    fn no_queue_of_the_socket_stays() {
+        for host in ["127.0.0.1:0", "[::]:0"] {
+            let socket = UdpSocket::bind(host).unwrap();
+            let state = UdpSocketState::new((&socket).into()).unwrap();
+            assert!(start(&socket, &state).unwrap());
+            let on = || {
+                let ipv6 = socket.local_addr().unwrap().is_ipv6();
+                let ipv6 = ipv6.then(|| getsockopt(&socket, sockopt::Ipv6RecvErr).unwrap());
+                (getsockopt(&socket, sockopt::Ipv4RecvErr).unwrap(), ipv6)
+            };
+            let (ipv4, ipv6) = on();
+            assert!(ipv4 && ipv6 != Some(false), "{host}");
+            stop(&socket).unwrap();
+            let (ipv4, ipv6) = on();
+            assert!(!ipv4 && ipv6 != Some(true), "{host}");
+        }
+    }
+}

@@ -143,6 +143,17 @@ fn one_prefix_has_a_share() {
     assert!(has(&wait, peer(7, 1)));
 }
 
+/// protocol.md 12.3: at the last a record makes room whose peer is being told.
+#[test]
+fn a_share_of_sessions_that_were_just_given_up_is_bounded_too() {
+    let mut wait = TimeWait::default();
+    for port in 0..3_000 {
+        wait.insert(at(0), key(port), GIVEN_UP);
+    }
+    assert_eq!(wait.len(), SHARE);
+    assert!(has(&wait, key(2_999)));
+}
+
 /// protocol.md 12.3
 #[test]
 fn given_up_records_go_first_but_not_within_three_rto() {

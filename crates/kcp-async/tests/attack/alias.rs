@@ -3,19 +3,24 @@
 
 use std::net::SocketAddr;
 
-use kcp_async::{ConnectionError, KcpStream};
+use kcp_async::{ConnectionError, EndpointConfig, KcpEndpoint, KcpStream};
 use kcp_engine::Command;
 
-use crate::net::{CLIENT, Net, SERVER, addr, headers, marked, ms, secs, segment, sleep};
+use crate::net::{CLIENT, Net, RawPeer, SERVER, addr, headers, marked, ms, secs, segment, sleep};
 use crate::wire::{Wire, crowded, figure, opener, scattered, turbo};
 
 /// A client that asked for an id, and the session that it got; it has sent one datagram under its id
 /// if `settled`.
-async fn opened(
+async fn opened(net: &Net, settled: bool) -> (KcpEndpoint, KcpStream, RawPeer) {
+    opened_at(net, turbo(), settled).await
+}
+
+async fn opened_at(
     net: &Net,
+    config: EndpointConfig,
     settled: bool,
-) -> (kcp_async::KcpEndpoint, KcpStream, crate::net::RawPeer) {
-    let server = net.endpoint(SERVER, turbo());
+) -> (KcpEndpoint, KcpStream, RawPeer) {
+    let server = net.endpoint(SERVER, config);
     let raw = net.raw(CLIENT);
     raw.send(addr(SERVER), &opener(0));
     let (stream, _) = server.accept().await.unwrap();
@@ -132,6 +137,22 @@ async fn a_repeated_request_opens_no_second_session() {
         (stats.sessions, stats.accepted, stats.resets_sent),
         (0, 1, 0)
     );
+}
+
+/// Nor where its session made room for one of a neighbour.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_request_of_an_evicted_client_opens_no_second_session() {
+    let net = Net::clean();
+    let config = turbo().per_source_limit(1);
+    let (server, stream, raw) = opened_at(&net, config, true).await;
+    sleep(secs(2)).await;
+    net.raw("10.0.0.3:1").send(addr(SERVER), &opener(9));
+    sleep(secs(2)).await;
+    assert_eq!(stream.close_reason(), Some(ConnectionError::Evicted));
+    raw.send(addr(SERVER), &opener(0));
+    sleep(ms(100)).await;
+    let stats = server.stats();
+    assert_eq!((stats.accepted, stats.dropped_time_wait), (2, 1));
 }
 
 /// Which of the ports of a victim has a session, by what is left of the answers of a second: probes

@@ -246,6 +246,30 @@ async fn the_order_of_eviction() {
     );
 }
 
+/// What was accepted is not of the backlog any more, also where the look at the queue was before that.
+#[tokio::test(start_paused = true)]
+async fn a_full_backlog_leaves_the_accepted_alone() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, turbo().accept_backlog(4));
+    let raw = net.raw("10.0.0.2:1");
+    for conv in 1..=4 {
+        raw.send(addr(SERVER), &opener(conv));
+    }
+    sleep(secs(2)).await;
+    // The first makes room, and the others have been looked at.
+    raw.send(addr(SERVER), &opener(5));
+    sleep(ms(15)).await;
+    let (accepted, _) = server.accept().await.unwrap();
+    assert_eq!(accepted.conv().get(), 2);
+    for conv in 6..=7 {
+        raw.send(addr(SERVER), &opener(conv));
+        sleep(ms(15)).await;
+    }
+    assert_eq!(accepted.close_reason(), None);
+    let stats = server.stats();
+    assert_eq!((stats.evicted_undelivered, stats.waiting), (2, 4));
+}
+
 /// Both sides of a session in which the server has been answered.
 async fn answer_one(client: &KcpEndpoint, server: &KcpEndpoint) -> (KcpStream, KcpStream) {
     let stream = client.connect(SERVER).await.unwrap();

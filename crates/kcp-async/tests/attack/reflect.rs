@@ -132,6 +132,21 @@ async fn resets_reflect_less_than_they_are_sent() {
     );
 }
 
+/// An address that never answered is not told that its session was given up (12.9), also where the
+/// forged datagram shows the mark.
+#[tokio::test(start_paused = true)]
+async fn a_forged_session_that_is_given_up_sends_no_reset() {
+    let net = Net::clean();
+    let server = net.endpoint(SERVER, turbo());
+    greet(&server, 52);
+    let shows_mark = [marked(3, Command::Wins, 0, 0), opener(3)].concat();
+    net.spoof(VICTIM)(addr(SERVER), &shows_mark);
+    sleep(secs(60)).await;
+    let stats = server.stats();
+    assert_eq!((stats.accepted, stats.sessions), (1, 0));
+    assert_eq!((stats.resets_announced, stats.resets_sent), (0, 0));
+}
+
 /// Two servers, each told that the other began: no exchange of theirs feeds itself.
 #[tokio::test(start_paused = true)]
 async fn two_servers_do_not_talk_to_each_other() {

@@ -82,26 +82,33 @@ async fn drop_with_data_in_flight() {
 }
 
 /// protocol.md 12.3: a dropped stream has had its FIN acknowledged and still takes in what the peer
-/// says before its own, for the linger time: the peer's close is an orderly one.
+/// says before its own, for the linger time: the peer's close is an orderly one. That time begins with
+/// the drop, however long ago the stream was shut down.
 #[tokio::test(start_paused = true)]
 async fn a_dropped_stream_hears_the_peer_out() {
-    let net = Net::clean();
-    let Pair {
-        client,
-        mut server,
-        client_endpoint,
-        ..
-    } = pair_acquainted(&net, &turbo(), &turbo()).await;
-    drop(client);
-    assert_eq!(read_all(&mut server).await, b"");
-    sleep(secs(1)).await;
-    assert_eq!(client_endpoint.stats().sessions, 1);
-    server.write_all(b"last words").await.unwrap();
-    server.shutdown().await.unwrap();
-    assert_eq!(server.stats().engine.unacknowledged_bytes, 0);
-    sleep(ms(100)).await;
-    assert_eq!(server.close_reason(), Some(ConnectionError::Closed));
-    assert_eq!(client_endpoint.stats().sessions, 0);
+    for shut_down_before in [false, true] {
+        let net = Net::clean();
+        let Pair {
+            mut client,
+            mut server,
+            client_endpoint,
+            ..
+        } = pair_acquainted(&net, &turbo(), &turbo()).await;
+        if shut_down_before {
+            client.shutdown().await.unwrap();
+            sleep(secs(60)).await;
+        }
+        drop(client);
+        assert_eq!(read_all(&mut server).await, b"");
+        sleep(secs(1)).await;
+        assert_eq!(client_endpoint.stats().sessions, 1);
+        server.write_all(b"last words").await.unwrap();
+        server.shutdown().await.unwrap();
+        assert_eq!(server.stats().engine.unacknowledged_bytes, 0);
+        sleep(ms(100)).await;
+        assert_eq!(server.close_reason(), Some(ConnectionError::Closed));
+        assert_eq!(client_endpoint.stats().sessions, 0);
+    }
 }
 
 /// A peer that goes on sending to a dropped stream is told after the linger time.
@@ -415,6 +422,34 @@ async fn who_finished_first_acknowledges_again() {
     closing.await.unwrap().unwrap();
     assert!(start.elapsed() > ms(25), "the first ACK was lost");
     assert_eq!(server_endpoint.stats().sessions, 0);
+}
+
+/// A process closes such sockets when there are many; datagrams of anyone to one of them make it no more.
+#[tokio::test(start_paused = true)]
+async fn stray_datagrams_close_no_lingering_socket() {
+    let net = Net::clean();
+    let Pair {
+        mut client,
+        mut server,
+        client_endpoint,
+        ..
+    } = pair_acquainted(&net, &turbo(), &turbo()).await;
+    drop(client_endpoint);
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut server).await, b"");
+    sleep(secs(1)).await;
+    let closing = tokio::spawn(async move { server.shutdown().await });
+    // The FIN is under way, its ACK is not.
+    sleep(ms(5)).await;
+    net.cut(CLIENT, SERVER, true);
+    let anyone = net.raw("10.0.0.9:9");
+    for _ in 0..200 {
+        anyone.send(addr(CLIENT), b"stray");
+        sleep(ms(10)).await;
+    }
+    assert_eq!(client.close_reason(), Some(ConnectionError::Closed));
+    net.cut(CLIENT, SERVER, false);
+    closing.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

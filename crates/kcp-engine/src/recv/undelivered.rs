@@ -262,6 +262,22 @@ mod tests {
         assert_eq!(receiver.stale_at(), None);
     }
 
+    /// protocol.md 11.4: whatever arrives in front of it.
+    #[test]
+    fn a_gap_that_stays_is_let_go_although_the_peer_goes_on() {
+        let memory = unbounded();
+        let mut receiver = stranger(&memory);
+        receiver.insert(Sn::new(1_000), 0, false, b"x");
+        receiver.watch(at(0));
+        for n in 0..6 {
+            assert_eq!(receiver.expire(at(10 * n)), Stale::None);
+            receiver.insert(Sn::new(n as u32), 0, false, b"x");
+            receiver.watch(at(10 * n));
+        }
+        assert_eq!(receiver.expire(at(60)), Stale::Gap(1));
+        assert_eq!((receiver.reordered(), receiver.stale_at()), (0, None));
+    }
+
     #[test]
     fn a_peer_that_takes_what_was_let_go_for_delivered_is_told() {
         let memory = unbounded();

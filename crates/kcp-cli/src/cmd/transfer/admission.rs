@@ -213,7 +213,9 @@ mod tests {
     fn nothing_stays_of_a_host_that_left() {
         let admission = Admission::new();
         let host = place(&admission, "192.0.2.1");
-        drop((host.enter(), host.enter()));
+        let tickets: Vec<_> = std::iter::from_fn(|| host.enter()).collect();
+        assert!(host.enter().is_none(), "refused");
+        drop(tickets);
         let hosts = admission.hosts();
         assert_eq!((hosts.sessions, hosts.by_address.len()), (0, 0));
     }

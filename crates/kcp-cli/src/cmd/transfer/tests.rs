@@ -717,17 +717,30 @@ async fn a_peer_that_stalls_is_given_up() {
     // Nothing after the greeting, or an offer that is never complete.
     for part in [false, true] {
         let scratch = Scratch::new();
+        let start = tokio::time::Instant::now();
         let report = against(Side::Listening, pull(&scratch.0), |mut peer| async move {
             peer.greet_as_sender().await;
+            let mut bytes = Vec::new();
             if part {
-                let mut bytes = Vec::new();
                 blind_file("name", b"x")[0].encode(&mut bytes);
-                for byte in &bytes[..6] {
-                    peer.outbound.write_raw(&[*byte]).await;
+            }
+            // A byte every 8 s: all of it would take longer.
+            let trickle = async {
+                for byte in bytes {
+                    peer.outbound.write_raw(&[byte]).await;
                     tokio::time::sleep(Duration::from_secs(8)).await;
                 }
-            }
-            peer.expect_abort(Reason::Stalled).await;
+                std::future::pending::<()>().await;
+            };
+            let told = tokio::select! {
+                told = peer.inbound.next() => told,
+                () = trickle => unreachable!(),
+            };
+            let Ok(Frame::Abort { reason, .. }) = told else {
+                panic!("{told:?}")
+            };
+            let after = start.elapsed().as_secs();
+            assert_eq!((reason, after), (Reason::Stalled, 30));
         })
         .await;
         assert_eq!(kind(&report), Kind::Lost);

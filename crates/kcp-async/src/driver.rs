@@ -25,7 +25,7 @@ use crate::error::{ConnectionError, KcpError};
 use crate::eviction::EvictionOrder;
 use crate::lingering;
 use crate::openings::OpeningBudget;
-use crate::resets::ResetBudget;
+use crate::resets::PrefixBudget;
 use crate::session::SessionCell;
 use crate::shared::Shared;
 use crate::wakers::WakeList;
@@ -63,7 +63,9 @@ struct EndpointDriver {
     blocked: VecDeque<Arc<SessionCell>>,
     /// Answers to datagrams without a session: to be sent after unlocking, and lost if they cannot.
     replies: Vec<(Path, [u8; kcp_engine::IKCP_OVERHEAD])>,
-    resets: ResetBudget,
+    resets: PrefixBudget,
+    /// Small datagrams beyond the answer budgets of sessions.
+    extras: PrefixBudget,
     openings: OpeningBudget,
     /// Datagrams of the current receive batch that belong to no session.
     unknown: Vec<receive::Unknown>,
@@ -100,7 +102,8 @@ impl EndpointDriver {
             unfinished: Vec::new(),
             blocked: VecDeque::new(),
             replies: Vec::new(),
-            resets: ResetBudget::default(),
+            resets: PrefixBudget::of_resets(),
+            extras: PrefixBudget::of_extras(),
             openings: OpeningBudget::default(),
             unknown: Vec::new(),
             eviction: EvictionOrder::default(),

@@ -1,4 +1,5 @@
-//! How many RSTs may leave (`docs/protocol.md` 12.4). Pure.
+//! How many RSTs may leave (`docs/protocol.md` 12.4), and how many small datagrams beyond the answer
+//! budgets of sessions (11.3). Pure.
 //!
 //! A flood of questions from forged addresses must not become a flood of answers. The bounds are
 //! per source prefix and for the endpoint, and each is drawn again every second: what is left of
@@ -10,9 +11,12 @@ use kcp_engine::Instant;
 
 use crate::eviction::Scope;
 
-/// The bounds of one endpoint.
-#[derive(Debug, Default)]
-pub(crate) struct ResetBudget {
+/// The bounds of one endpoint for one kind of answer.
+#[derive(Debug)]
+pub(crate) struct PrefixBudget {
+    /// A second's bound on average: it is drawn from half of this to three halves.
+    per_second: u32,
+    per_prefix: u32,
     /// Drawn with the first question.
     secret: Option<[u32; 2]>,
     total: Spent,
@@ -20,14 +24,35 @@ pub(crate) struct ResetBudget {
     prefixes: Vec<Spent>,
 }
 
-/// RSTs in a second.
+/// Answers in a second.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spent {
     second: u32,
     count: u32,
 }
 
-impl ResetBudget {
+impl PrefixBudget {
+    /// RSTs: 24 bytes each, so 24 kB/s. Thousands of clients of a restarted server ask for some seconds;
+    /// those behind one address wait for some retransmissions.
+    pub(crate) fn of_resets() -> Self {
+        Self::new(1_000, 64)
+    }
+
+    /// Datagrams beyond the answer budgets: 128 bytes each with headers, so 6 kB/s.
+    pub(crate) fn of_extras() -> Self {
+        Self::new(50, 5)
+    }
+
+    fn new(per_second: u32, per_prefix: u32) -> Self {
+        Self {
+            per_second,
+            per_prefix,
+            secret: None,
+            total: Spent::default(),
+            prefixes: Vec::new(),
+        }
+    }
+
     /// Whether one may leave for this prefix. `random` is asked once; without randomness none leaves.
     pub(crate) fn take(
         &mut self,
@@ -48,8 +73,8 @@ impl ResetBudget {
             let bytes = [key.to_be_bytes(), u64::from(second).to_be_bytes()].concat();
             mean / 2 + (hash(secret, &bytes) % (u64::from(mean) + 1)) as u32
         };
-        let of_prefix = most(PER_PREFIX, slot as u64);
-        let of_all = most(PER_SECOND, u64::MAX);
+        let of_prefix = most(self.per_prefix, slot as u64);
+        let of_all = most(self.per_second, u64::MAX);
         self.total.has_left(second, of_all)
             && self.prefixes[slot].take(second, of_prefix)
             && self.total.take(second, of_all)
@@ -80,10 +105,7 @@ fn hash(secret: [u32; 2], bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// 24 bytes each: 24 kB/s. Thousands of clients of a restarted server ask for some seconds.
-const PER_SECOND: u32 = 1_000;
-/// Clients behind one address wait for some retransmissions.
-const PER_PREFIX: u32 = 64;
+/// 8 KiB for each kind.
 const SLOTS: usize = 1_024;
 
 #[cfg(test)]
@@ -99,18 +121,18 @@ mod tests {
         Scope::prefix(([10, a, b, 1], 1).into())
     }
 
-    fn sent(budget: &mut ResetBudget, ms: u64, prefixes: impl Iterator<Item = u32>) -> u32 {
+    fn sent(budget: &mut PrefixBudget, ms: u64, prefixes: impl Iterator<Item = u32>) -> u32 {
         let taken = prefixes.filter(|&n| budget.take(at(ms), prefix(n << 8), || Some(7)));
         taken.count() as u32
     }
 
     #[test]
     fn each_second_has_a_bound_of_its_own() {
-        let mut budget = ResetBudget::default();
+        let mut budget = PrefixBudget::of_resets();
         let counts: Vec<u32> = (0..50)
             .map(|second| sent(&mut budget, 1_000 * second, (0..20_000).map(|n| n % 5_000)))
             .collect();
-        let (least, most) = (PER_SECOND / 2, PER_SECOND * 3 / 2);
+        let (least, most) = (500, 1_500);
         assert!(
             counts.iter().all(|&n| n >= least && n <= most),
             "{counts:?}"
@@ -121,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_prefix_has_a_share() {
-        let mut budget = ResetBudget::default();
+        let mut budget = PrefixBudget::of_resets();
         let greedy = sent(&mut budget, 0, (0..10_000).map(|_| 1));
         assert!((32..=96).contains(&greedy), "{greedy}");
         assert_eq!(sent(&mut budget, 500, 100..110), 10);
@@ -129,6 +151,6 @@ mod tests {
 
     #[test]
     fn without_randomness_there_is_no_answer() {
-        assert!(!ResetBudget::default().take(at(0), prefix(1), || None));
+        assert!(!PrefixBudget::of_resets().take(at(0), prefix(1), || None));
     }
 }

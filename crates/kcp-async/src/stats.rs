@@ -84,6 +84,11 @@ pub struct EndpointStats {
     /// Questions that a RST would answer, but the budget of the source prefix or of the endpoint
     /// was spent.
     pub dropped_resets: u64,
+    /// Small datagrams beyond the answer budget that sessions with an unvalidated peer were granted.
+    pub extras_granted: u64,
+    /// The same, refused: the budget of the source prefix or of the endpoint was spent. A session asks
+    /// again when the datagram is next due.
+    pub extras_refused: u64,
     /// Dropped: more than an embryo may hold.
     pub dropped_embryo: u64,
     /// Evicted for a new session: the address was not validated, and the application had got
@@ -156,6 +161,8 @@ pub(crate) struct Counters {
     pub(crate) dropped_limit: Counter,
     pub(crate) dropped_conv_zero: Counter,
     pub(crate) dropped_resets: Counter,
+    pub(crate) extras_granted: Counter,
+    pub(crate) extras_refused: Counter,
     pub(crate) dropped_embryo: Counter,
     pub(crate) evicted_undelivered: Counter,
     pub(crate) evicted_unvalidated: Counter,
@@ -203,6 +210,8 @@ impl Counters {
             dropped_limit: self.dropped_limit.get(),
             dropped_conv_zero: self.dropped_conv_zero.get(),
             dropped_resets: self.dropped_resets.get(),
+            extras_granted: self.extras_granted.get(),
+            extras_refused: self.extras_refused.get(),
             dropped_embryo: self.dropped_embryo.get(),
             evicted_undelivered: self.evicted_undelivered.get(),
             evicted_unvalidated: self.evicted_unvalidated.get(),

@@ -404,6 +404,19 @@ impl KcpEngine {
         self.flush_wanted |= self.proof.is_limited();
     }
 
+    /// Whether a small datagram beyond the answer budget is wanted (`docs/protocol.md` 11.3), which the
+    /// caller may grant by [`grant_extra`](Self::grant_extra). Each wish is told once; one that was
+    /// not granted returns when the datagram is next due.
+    pub const fn take_extra_wanted(&mut self) -> bool {
+        self.proof.take_extra_wanted()
+    }
+
+    /// Allows one more datagram of at most 100 bytes to a peer whose address is not validated. Up to
+    /// five count.
+    pub const fn grant_extra(&mut self) {
+        self.proof.grant_extra();
+    }
+
     const fn is_strict(&self) -> bool {
         matches!(self.validation, Validation::Strict)
     }

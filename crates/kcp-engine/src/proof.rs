@@ -3,10 +3,14 @@
 use crate::segment::IKCP_OVERHEAD;
 use crate::time::{Instant, Millis};
 
-/// Bytes that may be sent for each byte received.
+/// Bytes that may be sent for each byte received, headers below KCP included.
 const ANSWER_FACTOR: u64 = 3;
-/// Datagrams allowed beyond that.
-const SMALL_EXTRAS: u8 = 6;
+/// Those headers of a datagram: IPv4 without options, and UDP. Over IPv6 20 more travel in each direction.
+const HEADERS: usize = 28;
+/// Datagrams of a session allowed beyond that.
+const SMALL_EXTRAS: u8 = 1;
+/// Further ones, if the caller grants them.
+const GRANTED_EXTRAS: u8 = 5;
 /// Largest datagram sent beyond that, in bytes.
 const SMALL_DATAGRAM: usize = 100;
 /// Invalid acknowledgements before the first valid one that end the session (protocol.md 11.1).
@@ -20,11 +24,15 @@ pub(crate) struct Proof {
     proven: bool,
     /// Connecting sides chose their peer; nothing limits them.
     limited: bool,
+    /// With headers, like all bytes here.
     received: u64,
     sent: u64,
     /// Of those, bytes that extras allowed.
     excused: u64,
     extras_left: u8,
+    grants_left: u8,
+    /// No extra is left, and one was used or refused since the caller was last told.
+    extra_wanted: bool,
     /// When the next of them may leave.
     extras_from: Millis,
     forged: u8,
@@ -44,6 +52,8 @@ impl Proof {
             sent: 0,
             excused: 0,
             extras_left: SMALL_EXTRAS,
+            grants_left: GRANTED_EXTRAS,
+            extra_wanted: false,
             extras_from: Millis::of(Instant::ZERO),
             forged: 0,
             wrong_echoes: 0,
@@ -61,12 +71,15 @@ impl Proof {
         self.limited && !self.proven
     }
 
+    /// A datagram of `bytes` came.
     pub(crate) const fn on_received(&mut self, bytes: usize) {
-        self.received = self.received.saturating_add(bytes as u64);
+        self.received = self.received.saturating_add((bytes + HEADERS) as u64);
     }
 
-    pub(crate) const fn on_sent(&mut self, bytes: usize) {
-        self.sent = self.sent.saturating_add(bytes as u64);
+    pub(crate) const fn on_sent(&mut self, bytes: usize, datagrams: usize) {
+        self.sent = self
+            .sent
+            .saturating_add((bytes + HEADERS * datagrams) as u64);
     }
 
     pub(crate) const fn on_valid_answer(&mut self) {
@@ -116,17 +129,27 @@ impl Proof {
         self.forged >= FORGED_ACKS
     }
 
-    /// Bytes that may still be sent, after `planned` more.
-    pub(crate) fn allowance(&self, planned: usize) -> usize {
+    /// Bytes that may still be sent in datagrams of at most `mtu`, after `planned` more.
+    pub(crate) fn allowance(&self, planned: usize, mtu: usize) -> usize {
         if !self.is_limited() {
             return usize::MAX;
         }
+        let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
+        let after_first = left.saturating_sub(HEADERS);
+        // Two datagrams that follow each other have more than an mtu, or they would be one: bytes of k
+        // mtus and a rest travel in at most 2 k + 1.
+        let mtus = after_first / (mtu + 2 * HEADERS);
+        let most = after_first - mtus * 2 * HEADERS;
+        most.min((mtus + 1).saturating_mul(mtu) - 1)
+            .saturating_sub(planned)
+    }
+
+    /// Bytes that may still be sent, headers included.
+    const fn left(&self) -> u64 {
         let earned = self.received.saturating_mul(ANSWER_FACTOR);
-        let left = earned
+        earned
             .saturating_add(self.excused)
             .saturating_sub(self.sent)
-            .saturating_sub(planned as u64);
-        usize::try_from(left).unwrap_or(usize::MAX)
     }
 
     /// The most payload that the first segment may have, so that it can be sent again when the
@@ -138,6 +161,11 @@ impl Proof {
             SMALL_DATAGRAM
         };
         bytes.saturating_sub(IKCP_OVERHEAD)
+    }
+
+    /// What a FIN costs beyond its bytes: it has a datagram of its own.
+    pub(crate) const fn surcharge(fin: bool) -> usize {
+        if fin { HEADERS } else { 0 }
     }
 
     /// Whether something may still leave beyond the allowance.
@@ -158,16 +186,34 @@ impl Proof {
     /// follow after `wait_ms`: were all that is in flight to leave at once, a short outage would use
     /// them up, and nothing could bring the proof any more.
     pub(crate) fn take_extra(&mut self, bytes: usize, now: Millis, wait_ms: u32) -> bool {
-        if bytes > SMALL_DATAGRAM || self.extras_left == 0 || now < self.extras_from {
+        if bytes > SMALL_DATAGRAM || now < self.extras_from {
             return false;
         }
-        let room = self.allowance(0);
+        if self.extras_left == 0 {
+            self.extra_wanted = true;
+            return false;
+        }
         // What leaves beyond the allowance is not a debt: it would keep the answers to later
         // questions of the peer from leaving.
-        self.excused += bytes.saturating_sub(room) as u64;
+        self.excused += ((bytes + HEADERS) as u64).saturating_sub(self.left());
         self.extras_left -= 1;
+        self.extra_wanted = self.extras_left == 0;
         self.extras_from = now.plus(wait_ms);
         true
+    }
+
+    /// Whether the caller is asked for one more, and has not been since the last was used or missed.
+    pub(crate) const fn take_extra_wanted(&mut self) -> bool {
+        core::mem::replace(&mut self.extra_wanted, false)
+            && self.is_limited()
+            && self.grants_left > 0
+    }
+
+    pub(crate) const fn grant_extra(&mut self) {
+        if self.grants_left > 0 {
+            self.grants_left -= 1;
+            self.extras_left += 1;
+        }
     }
 }
 
@@ -178,35 +224,65 @@ mod tests {
     #[test]
     fn three_bytes_for_each_received_until_proven() {
         let mut proof = Proof::new(true);
-        assert_eq!(proof.allowance(0), 0);
+        assert_eq!(proof.allowance(0, 1_400), 0);
         proof.on_received(25);
-        assert_eq!((proof.allowance(0), proof.allowance(24)), (75, 51));
-        proof.on_sent(80);
-        assert_eq!(proof.allowance(0), 0);
+        // 3 * 53, and 28 of them for headers.
+        assert_eq!(proof.allowance(0, 1_400), 131);
+        assert_eq!(proof.allowance(24, 1_400), 107);
+        proof.on_sent(131, 1);
+        assert_eq!(proof.allowance(0, 1_400), 0);
         proof.on_valid_answer();
-        assert_eq!(proof.allowance(0), usize::MAX);
+        assert_eq!(proof.allowance(0, 1_400), usize::MAX);
+    }
+
+    /// However the segments fall into datagrams, their headers are paid for.
+    #[test]
+    fn headers_of_many_datagrams_are_within_the_allowance() {
+        for received in [100, 1_400, 3_000, 40_000] {
+            for segment in [1_400, 701, 500, 90] {
+                let mut proof = Proof::new(true);
+                proof.on_received(received);
+                let mut planned = 0;
+                while proof.allowance(planned, 1_400) >= segment {
+                    planned += segment;
+                }
+                let datagrams = (planned / segment).div_ceil(1_400 / segment);
+                assert!(planned + HEADERS * datagrams <= 3 * (received + HEADERS));
+            }
+        }
     }
 
     #[test]
-    fn six_small_datagrams_beyond() {
+    fn one_small_datagram_beyond_and_five_that_are_granted() {
         let mut proof = Proof::new(true);
         let start = Millis::of(Instant::ZERO);
-        let mut take = |bytes, at| proof.take_extra(bytes, start.plus(at), 200);
-        assert!(!take(101, 0));
-        assert!(take(100, 0));
-        assert!(!take(100, 199), "one per time-out");
-        assert_eq!((1..10).filter(|n| take(100, n * 200)).count(), 5);
+        let take = |proof: &mut Proof, bytes, at| proof.take_extra(bytes, start.plus(at), 200);
+        assert!(!take(&mut proof, 101, 0));
+        assert!(!proof.take_extra_wanted());
+        assert!(take(&mut proof, 100, 0));
+        assert!(proof.take_extra_wanted());
+        assert!(!proof.take_extra_wanted(), "asked once");
+        assert!(!take(&mut proof, 100, 200));
+        assert!(proof.take_extra_wanted(), "and again when it was missed");
+        for n in 2..7 {
+            proof.grant_extra();
+            assert!(take(&mut proof, 100, n * 200), "{n}");
+            assert!(!take(&mut proof, 100, n * 200 + 199), "one per time-out");
+        }
+        proof.grant_extra();
+        assert!(!take(&mut proof, 100, 2_000), "five");
+        assert!(!proof.take_extra_wanted());
     }
 
     #[test]
     fn extras_are_no_debt() {
         let mut proof = Proof::new(true);
-        proof.on_received(10);
+        proof.on_received(2);
         assert!(proof.take_extra(100, Millis::of(Instant::ZERO), 200));
-        proof.on_sent(100);
-        assert_eq!(proof.allowance(0), 0);
+        proof.on_sent(100, 1);
+        assert_eq!(proof.allowance(0, 1_400), 0);
         proof.on_received(24);
-        assert_eq!(proof.allowance(0), 72);
+        assert_eq!(proof.allowance(0, 1_400), 3 * 52 - 28);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kcp_engine::{Conv, Fault, Instant};
 
 use super::EndpointDriver;
 use crate::error::ConnectionError;
+use crate::eviction::Scope;
 use crate::router::Origin;
 use crate::session::{Fate, Session, SessionCell};
 use crate::socket::is_fatal;
@@ -40,6 +41,9 @@ impl EndpointDriver {
             self.retire(cell, session, fate, now);
             return;
         }
+        if session.engine.take_extra_wanted() {
+            self.grant_extra(cell, &mut session, now);
+        }
         self.rearm(cell, &mut session);
         self.eviction.update(cell, &mut session);
         let succeeds = !session.succession_settled && session.engine.is_proven();
@@ -47,6 +51,18 @@ impl EndpointDriver {
         drop(session);
         if succeeds {
             self.close_predecessors(cell, now);
+        }
+    }
+
+    /// protocol.md 11.3: one more small datagram to an address that is not validated.
+    fn grant_extra(&mut self, cell: &SessionCell, session: &mut Session, now: Instant) {
+        let counters = &self.shared.counters;
+        let random = || self.shared.random().ok();
+        if self.extras.take(now, Scope::prefix(cell.peer), random) {
+            session.engine.grant_extra();
+            counters.extras_granted.add(1);
+        } else {
+            counters.extras_refused.add(1);
         }
     }
 

@@ -132,7 +132,7 @@ async fn answers_to_forged_addresses_hold_a_few_kib_each() {
     sleep(ms(9_500)).await;
     let held = held.load(Ordering::Relaxed);
     assert!(
-        (1..=FORGED as usize * (75 + 4_096)).contains(&held),
+        (1..=FORGED as usize * (131 + 4_096)).contains(&held),
         "{held}"
     );
     sleep(secs(2)).await;

@@ -6,7 +6,7 @@ use kcp_async::KcpEndpoint;
 use kcp_engine::Command;
 
 use crate::net::{CLIENT, Net, SERVER, addr, marked, secs, segment, sleep};
-use crate::wire::{Wire, echo, figure, opener, scattered, turbo};
+use crate::wire::{Wire, crowded, echo, figure, opener, scattered, turbo};
 
 const VICTIM: &str = "10.0.0.66:6";
 
@@ -31,8 +31,13 @@ fn greet(server: &KcpEndpoint, greeting: usize) {
     });
 }
 
-/// One forged datagram that opens a session, and nothing ever after: three times its bytes, and
-/// six datagrams of at most 100 bytes (11.3).
+/// With IPv4 and UDP headers.
+fn on_the_wire((datagrams, bytes): (usize, usize)) -> usize {
+    bytes + HEADERS * datagrams
+}
+
+/// One forged datagram that opens a session, and nothing ever after: three times its bytes, headers
+/// included, and six datagrams of at most 100 bytes (11.3).
 #[tokio::test(start_paused = true)]
 async fn one_forged_datagram_is_answered_within_its_budget() {
     for (payload, greeting) in [(1_300, 0), (1_300, 100_000), (1, 0), (1, 52), (1, 100_000)] {
@@ -48,8 +53,9 @@ async fn one_forged_datagram_is_answered_within_its_budget() {
         net.spoof(VICTIM)(addr(SERVER), &forged);
         sleep(secs(60)).await;
         let (datagrams, bytes) = sent_by(&net, addr(SERVER));
-        let bound = 3 * forged.len() + 6 * 100;
-        assert!(bytes <= bound, "{bytes} of at most {bound}");
+        let (wire, asked) = (on_the_wire((datagrams, bytes)), forged.len() + HEADERS);
+        let bound = 3 * asked + 6 * (100 + HEADERS);
+        assert!(wire <= bound, "{wire} of at most {bound}");
         assert_eq!(server.stats().sessions, 0);
         let application = match greeting {
             0 => "echo".to_owned(),
@@ -61,8 +67,9 @@ async fn one_forged_datagram_is_answered_within_its_budget() {
                 forged.len()
             ),
             format!(
-                "{datagrams} datagrams, {bytes} B = x{:.1} (bound {bound} B)",
-                bytes as f64 / forged.len() as f64
+                "{datagrams} datagrams, {bytes} B = x{:.1}; with headers x{:.1} (bound {bound} B)",
+                bytes as f64 / forged.len() as f64,
+                wire as f64 / asked as f64
             ),
             if (payload, greeting) == (1_300, 0) {
                 "30 datagrams, 38 kB = x29"
@@ -83,7 +90,7 @@ async fn a_busy_forger_earns_three_for_one() {
     let spoof = net.spoof(VICTIM);
     let mut forged = 0;
     let mut send = |datagram: Vec<u8>| {
-        forged += datagram.len();
+        forged += datagram.len() + HEADERS;
         spoof(addr(SERVER), &datagram);
     };
     for n in 0..500_u32 {
@@ -97,8 +104,8 @@ async fn a_busy_forger_earns_three_for_one() {
         sleep(std::time::Duration::from_millis(11)).await;
     }
     sleep(secs(60)).await;
-    let (_, bytes) = sent_by(&net, addr(SERVER));
-    assert!(bytes <= 3 * forged + 600, "{bytes} for {forged}");
+    let bytes = on_the_wire(sent_by(&net, addr(SERVER)));
+    assert!(bytes <= 3 * forged + 6 * 128, "{bytes} for {forged}");
     figure(
         "a forger that goes on for 5 s: answered bytes per byte",
         format!("{:.2} (bound 3)", bytes as f64 / forged as f64),
@@ -167,15 +174,18 @@ async fn two_servers_do_not_talk_to_each_other() {
             as_other(addr(SERVER), &datagram);
             // And a server told that it speaks to itself.
             as_one(addr(SERVER), &datagram);
-            forged += 3 * datagram.len();
+            forged += 3 * (datagram.len() + HEADERS);
         }
     }
     sleep(secs(120)).await;
     let sent = net.take_sent();
-    let bytes: usize = sent.iter().map(|sent| sent.datagram.len()).sum();
+    let bytes: usize = sent.iter().map(|sent| sent.datagram.len() + HEADERS).sum();
     // Each of the twelve sessions has the budget of 11.3, and what it sends may be answered by a
     // RST or an ACK of at most its size.
-    assert!(bytes <= 2 * (3 * forged + 12 * 600), "{bytes} for {forged}");
+    assert!(
+        bytes <= 2 * (3 * forged + 12 * 6 * 128),
+        "{bytes} for {forged}"
+    );
     net.take_sent();
     // 11.4, 12.4: a session that the application took and owes nothing ends with the idle timeout, and says so by at
     // most three RSTs, each of which may be answered by one question, and that by a RST.
@@ -211,3 +221,42 @@ async fn time_wait_is_bounded_under_a_flood() {
         "none",
     );
 }
+
+/// Beyond the budgets of their sessions, forged datagrams from everywhere get what the endpoint allows
+/// in all; those of one prefix a part of that.
+#[tokio::test(start_paused = true)]
+async fn a_flood_gets_few_datagrams_beyond_the_budgets() {
+    for (one_prefix, mean) in [(false, 50), (true, 5)] {
+        let net = Net::clean();
+        let (server, wire) = Wire::server(&net, turbo());
+        greet(&server, 52);
+        let source = |n| match one_prefix {
+            false => scattered(n),
+            true => crowded(n),
+        };
+        wire.flood((0..1_000).map(|n| (source(n), opener(n + 1))))
+            .await;
+        sleep(secs(11)).await;
+        let (tally, stats) = (wire.take_tally(), server.stats());
+        assert_eq!((stats.accepted, stats.sessions), (1_000, 0));
+        // Each second's bound is drawn: half of the mean to three halves.
+        let most = 11 * mean * 3 / 2;
+        assert!((1..=most).contains(&stats.extras_granted), "{stats:?}");
+        assert!(stats.extras_refused > 0);
+        let bytes = tally.bytes + HEADERS as u64 * tally.datagrams;
+        let bound = 1_000 * (3 * 53 + 128) + 128 * most;
+        assert!(bytes <= bound, "{bytes} of at most {bound}");
+        figure(
+            &format!("1,000 forged first datagrams (one /24: {one_prefix}), answers of 52 B"),
+            format!(
+                "x{:.1} with headers; {} datagrams beyond the budgets and the one of each session",
+                bytes as f64 / (1_000.0 * 53.0),
+                stats.extras_granted
+            ),
+            "-",
+        );
+    }
+}
+
+/// IPv4 and UDP.
+const HEADERS: usize = 28;

@@ -62,7 +62,7 @@ impl Ledger {
             conv => conv,
         };
         let account = self.accounts.entry((host, peer, conv)).or_default();
-        account.heard += datagram.len() as u64;
+        account.heard += datagram.len() as u64 + HEADERS;
         account.proven |= segments(datagram).map_while(Result::ok).any(|segment| {
             let header = segment.header;
             // protocol.md 11.1: a WINS that says so echoes a question.
@@ -113,7 +113,7 @@ impl Ledger {
             return;
         }
         self.unproven += u64::from(account.said == 0);
-        account.said += datagram.len() as u64;
+        account.said += datagram.len() as u64 + HEADERS;
         let budget = 3 * account.heard + BEYOND_BUDGET;
         self.fullest = self.fullest.max(account.said * 100 / budget);
         assert!(
@@ -131,4 +131,6 @@ fn conv_of(datagram: &[u8]) -> Option<u32> {
 }
 
 /// protocol.md 11.3: beyond three times what was heard, 6 datagrams of at most 100 bytes.
-const BEYOND_BUDGET: u64 = 600;
+const BEYOND_BUDGET: u64 = 6 * (100 + HEADERS);
+/// IPv4 and UDP.
+const HEADERS: u64 = 28;

@@ -68,9 +68,14 @@ impl KcpEngine {
         if blocked || self.remote_window == 0 || self.is_held_back() || self.restart.is_open() {
             return false;
         }
-        let allowance = self.proof.allowance(0);
-        allowance >= IKCP_OVERHEAD + front.len as usize
+        let allowance = self.answer_room(0);
+        allowance >= IKCP_OVERHEAD + front.len as usize + Proof::surcharge(front.fin)
             || (self.may_cut_head() && (allowance > IKCP_OVERHEAD || self.proof.has_extra()))
+    }
+
+    /// Bytes that may still be sent after `planned` more (protocol.md 11.3).
+    pub(super) fn answer_room(&self, planned: usize) -> usize {
+        self.proof.allowance(planned, self.config.mtu_bytes())
     }
 
     /// The last flush left something behind, and its time has not come.
@@ -162,12 +167,20 @@ impl KcpEngine {
         }
         // A question that only asks for the validation of the address: no answer, no harm.
         let owed = core::mem::take(&mut self.probe.ask);
-        let for_proof = self.proof.is_limited()
-            && (self.proof.take_wanted_question()
-                || (self.may_ask_for_proof(plan) && self.proof.wants_question(now)));
+        let limited = self.proof.is_limited();
+        let wanted = limited && self.proof.take_wanted_question();
+        let for_proof =
+            wanted || (limited && self.may_ask_for_proof(plan) && self.proof.wants_question(now));
         let (sn, stale_ts) = plan.stale;
         let confirms = core::mem::take(&mut self.probe.confirm);
-        if (owed || for_proof || confirms) && self.may_probe(plan) {
+        // protocol.md 11.3: where a writer waits for the validation, nothing but this question brings it.
+        let may_ask = (owed || for_proof || confirms)
+            && (self.may_probe(plan)
+                || (wanted
+                    && self
+                        .proof
+                        .take_extra(plan.bytes + IKCP_OVERHEAD, now, self.rtt.rto_ms)));
+        if may_ask {
             let ts = if self.is_strict() {
                 self.clock.wire()
             } else {
@@ -197,7 +210,7 @@ impl KcpEngine {
     /// protocol.md 11.3: questions count too. One that does not fit is dropped; whoever wanted it
     /// asks again.
     fn may_probe(&self, plan: &Plan) -> bool {
-        self.proof.allowance(plan.bytes) >= IKCP_OVERHEAD
+        self.answer_room(plan.bytes) >= IKCP_OVERHEAD
     }
 
     /// A segment times out for at least the second time and nothing was heard since the last. A
@@ -246,7 +259,7 @@ impl KcpEngine {
     }
 
     fn resend_by_timeout(&mut self, mut record: InFlight, plan: &mut Plan) {
-        let size = IKCP_OVERHEAD + record.len as usize;
+        let size = IKCP_OVERHEAD + record.len as usize + Proof::surcharge(record.fin);
         let rto = record.rto_ms;
         let step = match self.config.nodelay_level() {
             NoDelay::Off => rto.max(self.rtt.rto_ms),
@@ -255,7 +268,7 @@ impl KcpEngine {
         };
         let next = rto.saturating_add(step).min(i32::MAX as u32); // protocol.md 11.8
         let now = self.clock.millis();
-        let allowed = self.proof.allowance(plan.bytes) >= size
+        let allowed = self.answer_room(plan.bytes) >= size
             || self.proof.take_extra(plan.bytes + size, now, next);
         if !allowed {
             // protocol.md 11.3: looked at again later, and not backed off: the proof may come.
@@ -278,7 +291,7 @@ impl KcpEngine {
     }
 
     fn resend_early(&mut self, mut record: InFlight, plan: &mut Plan) {
-        if self.proof.allowance(plan.bytes) < IKCP_OVERHEAD + record.len as usize {
+        if self.answer_room(plan.bytes) < IKCP_OVERHEAD + record.len as usize {
             return; // protocol.md 11.3: the time-out decides
         }
         record.xmit += 1;
@@ -376,9 +389,10 @@ impl KcpEngine {
             return false;
         };
         let len = front.len as usize;
-        let mut room = self.proof.allowance(plan.bytes);
+        let surcharge = Proof::surcharge(front.fin);
+        let mut room = self.answer_room(plan.bytes);
         if !self.may_cut_head() {
-            return room >= IKCP_OVERHEAD + len;
+            return room >= IKCP_OVERHEAD + len + surcharge;
         }
         // Questions and their answers may have used the allowance up. With nothing in flight no
         // time-out would ever come, so the first segment may itself be one of the extras.

@@ -77,7 +77,7 @@ impl KcpEngine {
     /// Bytes that may still be sent to a peer whose address is not validated (`docs/protocol.md`
     /// 11.3); `None` where nothing bounds them: after the validation, and on the connecting side.
     pub fn answer_allowance(&self) -> Option<usize> {
-        self.proof.is_limited().then(|| self.proof.allowance(0))
+        self.proof.is_limited().then(|| self.answer_room(0))
     }
 
     /// What the peer did that ends the session. The engine goes on; the caller decides.

@@ -107,7 +107,7 @@ impl KcpEngine {
         }
         self.counters.datagrams_sent += datagrams as u64;
         self.counters.bytes_sent += len as u64;
-        self.proof.on_sent(len);
+        self.proof.on_sent(len, datagrams);
         Some(Transmit {
             len,
             segment_size: first.bytes,

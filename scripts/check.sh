@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Formatting, clippy and documentation, all without a warning.
+# Formatting, clippy and documentation, all without a warning; and no conflict of a merge that was committed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 step() { printf '\n== %s\n' "$*"; }
+
+step 'no markers of a merge'
+if git grep -nE '^(<{7}|>{7}) '; then exit 1; fi
 
 step 'cargo fmt --all -- --check'
 cargo fmt --all -- --check

@@ -1,6 +1,6 @@
-//! Addresses that a peer can have (`docs/protocol.md` 13.1). Pure.
+//! Addresses that a peer can have (`docs/protocol.md` 13.1), and their two spellings. Pure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 /// Whether a datagram can have come from here, so that an answer can reach its sender
 /// (`docs/protocol.md` 13.1).
@@ -16,6 +16,32 @@ pub(crate) fn is_of_one_host(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()),
         IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast()),
+    }
+}
+
+/// The address as datagrams from it name it: a dual-stack socket maps IPv4, and there is a scope for
+/// link-local addresses only.
+pub(crate) fn as_received(addr: SocketAddr, socket_is_v6: bool) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(v4) if socket_is_v6 => {
+            SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into()
+        }
+        SocketAddr::V4(_) => addr,
+        SocketAddr::V6(v6) => {
+            let scope = match v6.ip().is_unicast_link_local() {
+                true => v6.scope_id(),
+                false => 0,
+            };
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, scope).into()
+        }
+    }
+}
+
+/// The address as an application writes it: mapped IPv4 addresses become IPv4.
+pub(crate) fn as_user_names(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, addr.port())),
+        IpAddr::V6(_) => addr,
     }
 }
 
@@ -50,5 +76,17 @@ mod tests {
         ] {
             assert!(can_be_answered(good.parse().unwrap()), "{good}");
         }
+    }
+
+    #[test]
+    fn an_address_has_one_spelling_for_the_socket() {
+        let named = |text: &str, v6| as_received(text.parse().unwrap(), v6).to_string();
+        assert_eq!(named("10.0.0.2:9", false), "10.0.0.2:9");
+        assert_eq!(named("10.0.0.2:9", true), "[::ffff:10.0.0.2]:9");
+        assert_eq!(named("[::1%1]:9", true), "[::1]:9");
+        assert_eq!(named("[2001:db8::1%2]:9", true), "[2001:db8::1]:9");
+        assert_eq!(named("[fe80::1%3]:9", true), "[fe80::1%3]:9");
+        let flow = SocketAddrV6::new("::1".parse().unwrap(), 9, 7, 0).into();
+        assert_eq!(as_received(flow, true), "[::1]:9".parse().unwrap());
     }
 }

@@ -9,12 +9,12 @@ use std::task::{Context, Poll};
 use kcp_engine::{ConfigError, Conv};
 use tokio::net::{ToSocketAddrs, lookup_host};
 
-use crate::address::can_be_answered;
+use crate::address::{as_user_names, can_be_answered};
 use crate::config::EndpointConfig;
 use crate::driver;
 use crate::error::KcpError;
 use crate::lingering;
-use crate::shared::{Shared, as_user_names};
+use crate::shared::Shared;
 use crate::socket::{DatagramSocket, UdpSocket};
 use crate::stats::EndpointStats;
 use crate::stream::KcpStream;

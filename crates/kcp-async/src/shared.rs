@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -12,6 +12,7 @@ use kcp_engine::{
     BufferPool, Conv, EngineOptions, Instant, KcpEngine, ReceiveMemory, Role, Sn, Validation,
 };
 
+use crate::address::as_received;
 use crate::clock::Clock;
 use crate::config::{EndpointConfig, Times};
 use crate::deadlines::SessionId;
@@ -164,7 +165,7 @@ impl Shared {
         peer: SocketAddr,
         conv: Option<Conv>,
     ) -> Result<Arc<SessionCell>, KcpError> {
-        let peer = self.as_socket_names(peer);
+        let peer = as_received(peer, self.local_addr.is_ipv6());
         let now = self.clock.now();
         let mut router = self.router.lock("connect");
         if let Some(reason) = self.ended() {
@@ -376,16 +377,6 @@ impl Shared {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         Ok((z >> 32) as u32)
     }
-
-    /// A dual-stack socket names IPv4 peers by mapped addresses.
-    fn as_socket_names(&self, addr: SocketAddr) -> SocketAddr {
-        match (self.local_addr, addr) {
-            (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
-                SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into()
-            }
-            _ => addr,
-        }
-    }
 }
 
 impl Inbox {
@@ -405,14 +396,6 @@ impl MaybeWaker {
         if let Some(waker) = self.0 {
             waker.wake();
         }
-    }
-}
-
-/// The address as an application writes it: mapped IPv4 addresses become IPv4.
-pub(crate) fn as_user_names(addr: SocketAddr) -> SocketAddr {
-    match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::from((ip, addr.port())),
-        IpAddr::V6(_) => addr,
     }
 }
 

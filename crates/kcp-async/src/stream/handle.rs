@@ -7,9 +7,10 @@ use std::task::{Context, Poll};
 use kcp_engine::{Conv, FlushPolicy, Instant, RecvError};
 use tokio::io::ReadBuf;
 
+use crate::address::as_user_names;
 use crate::error::{ConnectionError, KcpError};
 use crate::session::{Session, SessionCell, Shutdown};
-use crate::shared::{Shared, as_user_names};
+use crate::shared::Shared;
 use crate::stats::StreamStats;
 use crate::transmit;
 use crate::wakers::WakeList;

@@ -1,6 +1,6 @@
 //! Over the system's UDP.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use kcp_async::{ConnectionError, EndpointConfig, KcpConfig, KcpEndpoint, KcpListener, KcpStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -94,6 +94,23 @@ async fn bulk_in_every_preset() {
 #[tokio::test]
 async fn ipv6() {
     bulk("[::1]:0", KcpConfig::turbo_mode(), 100_000).await;
+}
+
+/// The kernel names no scope, and no flow, where datagrams of such an address come from.
+#[tokio::test]
+async fn a_scope_that_means_nothing_is_no_other_address() {
+    let listener = KcpListener::bind("[::1]:0", KcpConfig::turbo_mode())
+        .await
+        .unwrap();
+    let port = listener.local_addr().port();
+    let addr = SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 7, 1);
+    let client = KcpStream::connect(SocketAddr::from(addr), KcpConfig::turbo_mode())
+        .await
+        .unwrap();
+    client.send(b"ping").await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    server.send(b"pong").await.unwrap();
+    assert_eq!(client.recv_message().await.unwrap(), b"pong");
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ struct Refused {
 }
 
 impl OpeningBudget {
-    /// A datagram came for a session of this age.
+    /// A datagram came for a session of this age that is validated, or it brought new data.
     pub(crate) fn on_known(&mut self, now: Instant, created: Instant) {
         if now.saturating_since(created) >= ESTABLISHED_AFTER {
             self.established_at = Some(now);

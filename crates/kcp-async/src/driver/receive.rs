@@ -223,7 +223,10 @@ impl EndpointDriver {
                     session.receive(now, next);
                 }
             }
-            self.openings.on_known(now, session.life.created());
+            let in_use = session.engine.is_proven() || session.engine.last_new_push() == Some(now);
+            if in_use {
+                self.openings.on_known(now, session.life.created());
+            }
             // A datagram that the engine ignored must not move the answers to another address.
             if session.engine.last_heard() == Some(now) {
                 session.source = path.local;

@@ -101,4 +101,22 @@ async fn a_flood_that_no_one_waits_behind_is_not_refused() {
     assert_eq!((stats.accepted, stats.dropped_opening), (20_001, 0));
 }
 
+/// Nor where sessions hear only what they heard before: a flood that repeats itself does not shut out clients.
+#[tokio::test(start_paused = true)]
+async fn repetitions_are_no_use_of_a_session() {
+    let net = Net::clean();
+    let (server, wire) = Wire::server(&net, turbo());
+    echo(&server);
+    flood(&wire, 2, 1).await;
+    sleep(secs(2)).await;
+    for burst in 0..100 {
+        let (old, new) = (0..BURST, (burst + 2) * BURST..(burst + 3) * BURST);
+        wire.flood(old.chain(new).map(|n| (scattered(n), opener(n + 1))))
+            .await;
+        sleep(ms(1)).await;
+    }
+    let stats = server.stats();
+    assert_eq!((stats.accepted, stats.dropped_opening), (5_100, 0));
+}
+
 const BURST: u32 = 50;

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 
 use backoff::Backoff;
 use busy_poll::BusyPoll;
+use full_socket::FullSocket;
 use kcp_engine::Instant;
 use receive::Path;
 use tokio::runtime::Handle;
@@ -33,6 +34,7 @@ use crate::wakers::WakeList;
 mod backoff;
 mod busy_poll;
 mod evict;
+mod full_socket;
 mod open;
 mod receive;
 mod reports;
@@ -81,6 +83,8 @@ struct EndpointDriver {
     send_backoff: Backoff,
     /// No connecting session has heard its peer, so error reports of the socket matter.
     wants_reports: bool,
+    /// Retries while the socket is not reported ready.
+    full_for: FullSocket,
     /// Counted among the sockets that are open only for a TIME-WAIT.
     lingers: bool,
     busy_poll: BusyPoll,
@@ -113,6 +117,7 @@ impl EndpointDriver {
             receive_backoff: Backoff::default(),
             send_backoff: Backoff::default(),
             wants_reports: true,
+            full_for: FullSocket::default(),
             lingers: false,
             busy_poll,
             wake: WakeList::new(),
@@ -184,6 +189,7 @@ impl EndpointDriver {
             self.time_wait_due,
             self.receive_backoff.next(),
             self.send_backoff.next(),
+            self.full_for.next(),
         ];
         let Some(next) = next.into_iter().flatten().min() else {
             return false;

@@ -61,6 +61,7 @@ mod openings;
 mod padding;
 mod resets;
 mod router;
+mod send_share;
 mod session;
 mod shared;
 mod socket;
@@ -75,7 +76,7 @@ pub use config::EndpointConfig;
 pub use endpoint::KcpEndpoint;
 pub use error::{BufferError, ConnectionError, KcpError, ProtocolError, TimeoutError};
 pub use listener::{Incoming, KcpListener};
-pub use socket::{DatagramSocket, RecvMeta, SocketBuffers, SocketError, Transmit};
+pub use socket::{DatagramSocket, RecvMeta, SendQueue, SocketBuffers, SocketError, Transmit};
 pub use stats::{EndpointStats, StreamStats};
 pub use stream::{KcpStream, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use kcp_engine::{Conv, Fault, FinState, Instant, KcpEngine, Role, Sn};
 
@@ -17,6 +18,7 @@ use crate::error::{ConnectionError, ProtocolError};
 use crate::eviction::Rank;
 use crate::mutex::Mutex;
 use crate::router::Origin;
+use crate::send_share::Doubt;
 use crate::time_wait::{Ending, Farewell};
 use crate::wakers::{WakeList, Wakers};
 
@@ -170,6 +172,20 @@ impl Session {
     pub(crate) fn note_refusal(&mut self, now: Instant) -> bool {
         let waits = self.engine.last_heard().is_none() && self.engine.silent_since().is_some();
         waits && self.life.note_refusal(now)
+    }
+
+    /// Whether what the session sends may stay in the send buffer, and why.
+    pub(crate) fn doubt(&self, now: Instant) -> Option<Doubt> {
+        if self.engine.answer_allowance().is_some() {
+            return Some(Doubt::Unvalidated);
+        }
+        let silent = |since: Instant| now.saturating_since(since) > SILENT_AFTER;
+        // The common case first: it was heard a moment ago.
+        if self.engine.last_heard().is_some_and(|heard| !silent(heard)) {
+            return None;
+        }
+        let since = self.engine.silent_since().filter(|&since| silent(since))?;
+        (now.saturating_since(since) > self.engine.rto()).then_some(Doubt::Silent)
     }
 
     /// The clock reached a deadline.
@@ -410,6 +426,8 @@ fn reason_of(fault: Fault) -> ConnectionError {
     }
 }
 
+/// A peer on a link that works answers sooner, or an RTO later.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// The largest UDP payload over IPv4: what one GSO send may carry in all.
 const MAX_TRAIN_BYTES: usize = 65_507;
 

@@ -19,6 +19,7 @@ use crate::deadlines::SessionId;
 use crate::error::{ConnectionError, KcpError};
 use crate::mutex::Mutex;
 use crate::router::{Origin, Router};
+use crate::send_share::{self, Doubt, SendShare};
 use crate::session::{Lifetime, QueueLimit, Reserve, Session, SessionCell};
 use crate::socket::DatagramSocket;
 use crate::stats::{Counters, EndpointStats};
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     /// engine instead of asking the full socket again.
     pub(crate) socket_is_full: AtomicBool,
     pub(crate) trains: RefusedTrains,
+    /// Locked after a session, and nothing is locked after it.
+    send_share: Mutex<SendShare>,
     /// What is left of this endpoint is only a TIME-WAIT, and its descriptor is needed.
     unwanted: AtomicBool,
     inbox: Mutex<Inbox>,
@@ -110,6 +113,7 @@ impl Shared {
             time_wait: Mutex::new(TimeWait::default()),
             socket_is_full: AtomicBool::new(false),
             trains: RefusedTrains::new(),
+            send_share: Mutex::new(SendShare::default()),
             unwanted: AtomicBool::new(false),
             inbox: Mutex::new(Inbox {
                 released: !accepts,
@@ -353,6 +357,26 @@ impl Shared {
         stats.time_wait = time_wait.len();
         stats.time_wait_evicted = time_wait.evicted();
         stats
+    }
+
+    /// Whether so many bytes may be sent to an address that may not exist.
+    pub(crate) fn may_send(
+        &self,
+        now: Instant,
+        doubt: Doubt,
+        to: SocketAddr,
+        bytes: usize,
+    ) -> bool {
+        let Some(queue) = self.socket.send_queue() else {
+            return true;
+        };
+        let sent = send_share::cost_of(
+            self.counters.trains_sent.get(),
+            self.counters.bytes_sent.get(),
+        );
+        let mut share = self.send_share.lock("may send");
+        share.observe(now, queue, sent);
+        share.admits(now, queue, doubt, to, bytes)
     }
 
     /// A random conversation id that is not taken and not 0 (`docs/protocol.md` 13.3).

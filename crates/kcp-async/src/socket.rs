@@ -110,6 +110,14 @@ pub trait DatagramSocket: fmt::Debug + Send + Sync + 'static {
     /// Does nothing by default.
     fn stop_error_reports(&self) {}
 
+    /// How much of the send buffer is in use. `None`, the default, if that cannot be told.
+    ///
+    /// Asked before datagrams to addresses that may not exist: those may stay in the buffer for seconds, and are sent only
+    /// while little of it is in use (`docs/protocol.md` 11.3.1).
+    fn send_queue(&self) -> Option<SendQueue> {
+        None
+    }
+
     /// How much the system buffers, if there is such a thing here.
     fn buffers(&self) -> Option<SocketBuffers> {
         None
@@ -186,6 +194,15 @@ impl SocketError {
     pub const fn new(from: Option<IpAddr>, kind: io::ErrorKind) -> Self {
         Self { from, kind }
     }
+}
+
+/// Use of a socket's send buffer, in bytes with the system's own cost of each datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendQueue {
+    /// In use by datagrams that have not left.
+    pub used: usize,
+    /// Use at which a send finds the socket full.
+    pub limit: usize,
 }
 
 /// What was asked of the system for a socket's buffers and what it granted, in bytes.

@@ -51,6 +51,9 @@ pub struct EndpointStats {
     pub socket_full: u64,
     /// Trains that the socket refused for another reason. Lost, and sent again by the protocol.
     pub send_errors: u64,
+    /// Datagrams that were not sent, to addresses that may not exist, because they might have stayed in the send buffer:
+    /// answers to unvalidated peers, and repetitions to silent ones. Lost, and sent again by the protocol.
+    pub sends_withheld: u64,
     /// Times the socket could not say whether it has room to send. Nothing is lost then.
     pub send_ready_errors: u64,
     /// Of those, datagrams that the socket refused for their size (EMSGSIZE).
@@ -147,6 +150,7 @@ pub(crate) struct Counters {
     pub(crate) trains_sent: Counter,
     pub(crate) socket_full: Counter,
     pub(crate) send_errors: Counter,
+    pub(crate) sends_withheld: Counter,
     pub(crate) send_ready_errors: Counter,
     pub(crate) send_too_large: Counter,
     pub(crate) trains_refused: Counter,
@@ -196,6 +200,7 @@ impl Counters {
             trains_sent: self.trains_sent.get(),
             socket_full: self.socket_full.get(),
             send_errors: self.send_errors.get(),
+            sends_withheld: self.sends_withheld.get(),
             send_ready_errors: self.send_ready_errors.get(),
             send_too_large: self.send_too_large.get(),
             trains_refused: self.trains_refused.get(),

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use kcp_engine::{IKCP_OVERHEAD, Instant};
 
 use crate::padding::pad;
+use crate::send_share::Doubt;
 use crate::session::{Session, SessionCell, Train};
 use crate::shared::Shared;
 use crate::socket::Transmit;
@@ -46,6 +47,7 @@ pub(crate) fn drain<'a>(
     }
     let mut buffer = shared.pool.take(TRAIN_BUFFER_BYTES);
     let mut sent = 0;
+    let mut withholds = false;
     let outcome = loop {
         if session.unsent.is_some() {
             break Drained::SocketFull;
@@ -59,6 +61,7 @@ pub(crate) fn drain<'a>(
             break Drained::Empty;
         };
         session.transmitting = true;
+        let doubt = session.doubt(now);
         let source = session.source;
         drop(session);
         let transmit = Transmit {
@@ -67,7 +70,10 @@ pub(crate) fn drain<'a>(
             segment_size,
             source,
         };
-        let outcome = send(shared, &transmit, fragmented, now);
+        let outcome = match doubt {
+            None => send(shared, &transmit, fragmented, now),
+            Some(doubt) => send_doubted(shared, &transmit, fragmented, now, doubt, &mut withholds),
+        };
         session = cell.state.lock("sent");
         session.transmitting = false;
         session.note_datagram_sizes(outcome.passed, outcome.refused);
@@ -99,7 +105,9 @@ pub(crate) fn resume<'a>(
         return (session, true);
     };
     session.transmitting = true;
+    let now = shared.clock.now();
     let fragmented = is_fragmented(cell, &session);
+    let doubt = session.doubt(now);
     let source = session.source;
     drop(session);
     let transmit = Transmit {
@@ -108,7 +116,10 @@ pub(crate) fn resume<'a>(
         segment_size: train.segment_size,
         source,
     };
-    let outcome = send(shared, &transmit, fragmented, shared.clock.now());
+    let outcome = match doubt {
+        None => send(shared, &transmit, fragmented, now),
+        Some(doubt) => send_doubted(shared, &transmit, fragmented, now, doubt, &mut false),
+    };
     session = cell.state.lock("resumed");
     session.transmitting = false;
     session.note_datagram_sizes(outcome.passed, outcome.refused);
@@ -186,6 +197,39 @@ fn max_datagrams(shared: &Shared, cell: &SessionCell, session: &Session, now: In
         && !is_fragmented(cell, session)
         && shared.trains.may_send(cell.peer.ip(), mtu, now);
     if trains { most } else { 1 }
+}
+
+/// Sends a train that may stay in the send buffer: all of it, its first datagram, or nothing. The rest is lost here, and
+/// so are further trains of the same call (protocol.md 11.3.1).
+fn send_doubted(
+    shared: &Shared,
+    train: &Transmit<'_>,
+    fragmented: bool,
+    now: Instant,
+    doubt: Doubt,
+    withholds: &mut bool,
+) -> Outcome {
+    let len = train.contents.len();
+    let first = train.segment_size.min(len);
+    let may_send = |bytes| shared.may_send(now, doubt, train.destination, bytes);
+    let admitted = match *withholds {
+        true => 0,
+        false if may_send(len) => len,
+        false if first < len && may_send(first) => first,
+        false => 0,
+    };
+    let (admitted, withheld) = train.contents.split_at(admitted);
+    let datagrams = withheld.len().div_ceil(train.segment_size.max(1));
+    shared.counters.sends_withheld.add(datagrams as u64);
+    *withholds |= datagrams > 0;
+    if admitted.is_empty() {
+        return Outcome::default();
+    }
+    let transmit = Transmit {
+        contents: admitted,
+        ..*train
+    };
+    send(shared, &transmit, fragmented, now)
 }
 
 /// Sends a train, or as much of it as there is room for. What fails otherwise is lost.

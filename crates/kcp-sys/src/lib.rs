@@ -1,10 +1,10 @@
 //! The socket options that `kcp-async` needs and for which no safe crate has a function: fragmentation of UDP
-//! datagrams by the sender's IP layer and by routers.
+//! datagrams by the sender's IP layer and by routers, and how much of the send buffer is in use.
 //!
-//! The only crate of the workspace with `unsafe` code: `setsockopt` and `getsockopt` with an integer.
+//! The only crate of the workspace with `unsafe` code: `setsockopt`, `getsockopt` and `ioctl` with an integer.
 
 #[cfg(unix)]
-pub use unix::{allow_fragmentation, path_mtu, set_small_fragments};
+pub use unix::{allow_fragmentation, path_mtu, send_buffer_used, set_small_fragments};
 
 #[cfg(windows)]
 pub use windows::allow_fragmentation;

@@ -113,6 +113,32 @@ pub fn path_mtu(socket: &impl AsFd) -> io::Result<Option<u32>> {
     }
 }
 
+/// Bytes of the send buffer that are in use: datagrams that have not left the system, with its own cost of each, in the
+/// unit in which Linux reports the size of the buffer (`SO_SNDBUF`). `None` where the system does not tell.
+///
+/// # Errors
+/// What the system reports, for example that the descriptor is no socket.
+pub fn send_buffer_used(socket: &impl AsFd) -> io::Result<Option<usize>> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let mut value: c_int = 0;
+        #[allow(unsafe_code, reason = "see the crate's documentation")]
+        // SAFETY: the descriptor is open for as long as it is borrowed; the pointer is to a live `c_int`, which is what the
+        // kernel writes for this request. It does not keep the pointer.
+        let result =
+            unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut value) };
+        match result {
+            0 => Ok(usize::try_from(value).ok()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = socket;
+        Ok(None)
+    }
+}
+
 fn set_first(
     socket: BorrowedFd<'_>,
     level: c_int,
@@ -189,6 +215,15 @@ mod tests {
     fn a_descriptor_that_is_no_socket_is_an_error() {
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(allow_fragmentation(&file, false).is_err() || options(false).is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_idle_socket_has_sent_everything() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(send_buffer_used(&socket).unwrap(), Some(0));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(send_buffer_used(&file).is_err());
     }
 
     #[cfg(target_os = "linux")]

@@ -15,6 +15,7 @@ use crate::address::{can_be_answered, is_of_one_host};
 use crate::error::ConnectionError;
 use crate::gate;
 use crate::router::Router;
+use crate::send_share::Doubt;
 use crate::session::{Session, SessionCell};
 use crate::socket::{RecvMeta, Transmit, is_fatal};
 
@@ -246,7 +247,16 @@ impl EndpointDriver {
     /// Answers that belong to no session. One that the socket has no room for is lost: the peer
     /// asks again.
     pub(super) fn send_replies(&mut self) {
+        if self.replies.is_empty() {
+            return;
+        }
+        let now = self.shared.clock.now();
         for (path, contents) in self.replies.drain(..) {
+            let doubt = Doubt::Unvalidated;
+            if !self.shared.may_send(now, doubt, path.peer, contents.len()) {
+                self.shared.counters.sends_withheld.add(1);
+                continue;
+            }
             let transmit = Transmit {
                 destination: path.peer,
                 contents: &contents,

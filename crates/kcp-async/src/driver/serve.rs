@@ -192,13 +192,19 @@ impl EndpointDriver {
             if self.blocked.is_empty() {
                 self.shared.socket_is_full.store(false, Ordering::Release);
                 self.send_backoff.reset();
+                self.full_for.reset();
                 return Ok(false);
             }
             if self.send_backoff.holds(now) {
                 return Ok(false);
             }
             match self.shared.socket.poll_send_ready(cx) {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => {
+                    if self.finds_room(now) {
+                        self.offer_blocked(now);
+                    }
+                    return Ok(false);
+                }
                 Poll::Ready(Err(error)) if is_fatal(&error) => {
                     return Err(ConnectionError::Socket(error.kind()));
                 }
@@ -209,6 +215,7 @@ impl EndpointDriver {
                 }
                 Poll::Ready(Ok(())) => {}
             }
+            self.full_for.reset();
             progress = self.offer_blocked(now);
             if progress {
                 self.send_backoff.reset();
@@ -219,6 +226,13 @@ impl EndpointDriver {
             self.send_backoff.pause(now);
         }
         Ok(progress)
+    }
+
+    /// Whether a send is worth a try although the socket is not reported ready. Linux reports that only once half of the
+    /// buffer is free, and datagrams to addresses that do not answer may take that half (protocol.md 11.3.1).
+    fn finds_room(&mut self, now: Instant) -> bool {
+        let queue = self.shared.socket.send_queue();
+        queue.is_some_and(|queue| self.full_for.retries(now) && queue.used < queue.limit)
     }
 
     /// Sends what was blocked until the socket is full again. Whether anything left.

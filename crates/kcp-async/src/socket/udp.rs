@@ -10,6 +10,8 @@ use quinn_udp::{UdpSockRef, UdpSocketState};
 use socket2::{Domain, SockRef, Socket, Type};
 
 #[cfg(unix)]
+use super::SendQueue;
+#[cfg(unix)]
 use super::SocketError;
 #[cfg(unix)]
 use super::error_queue;
@@ -240,6 +242,14 @@ impl DatagramSocket for UdpSocket {
             self.reports_errors.store(false, Ordering::Relaxed);
             self.io.stop_watching_errors();
         }
+    }
+
+    #[cfg(unix)]
+    fn send_queue(&self) -> Option<SendQueue> {
+        let used = kcp_sys::send_buffer_used(&self.io.descriptor()).ok()??;
+        // The system counts in the unit in which it reports the buffer, and Linux reports the double.
+        let limit = 2 * self.buffers.send_granted;
+        (limit > 0).then_some(SendQueue { used, limit })
     }
 
     fn buffers(&self) -> Option<SocketBuffers> {

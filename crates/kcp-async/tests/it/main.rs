@@ -14,6 +14,7 @@ mod refusal;
 mod reopen;
 mod restart;
 mod scripted;
+mod send_share;
 mod slow_close;
 mod socket;
 mod transfer;

@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use kcp_async::{DatagramSocket, EndpointConfig, KcpEndpoint, RecvMeta, SocketError, Transmit};
+use kcp_async::{
+    DatagramSocket, EndpointConfig, KcpEndpoint, RecvMeta, SendQueue, SocketError, Transmit,
+};
 
 use crate::net::{Net, NetSocket};
 
@@ -33,6 +35,10 @@ pub(crate) struct Script {
     pub(crate) report_stops: u32,
     /// Sends find the socket full.
     pub(crate) full: bool,
+    /// A full socket is not reported ready, and no one is woken once it has room.
+    pub(crate) never_ready: bool,
+    /// What [`DatagramSocket::send_queue`] returns.
+    pub(crate) send_queue: Option<SendQueue>,
     /// What a full socket answers to the question whether it has room: that it has, or this.
     pub(crate) ready_fails: Option<io::ErrorKind>,
     pub(crate) sent: Vec<SentFrom>,
@@ -134,6 +140,7 @@ impl DatagramSocket for Scripted {
         script.ready_calls += 1;
         match script.ready_fails {
             Some(kind) => Poll::Ready(Err(kind.into())),
+            None if script.never_ready => Poll::Pending,
             None if script.full => Poll::Ready(Ok(())),
             None => self.inner.poll_send_ready(cx),
         }
@@ -178,6 +185,10 @@ impl DatagramSocket for Scripted {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
+    }
+
+    fn send_queue(&self) -> Option<SendQueue> {
+        self.script().send_queue
     }
 
     fn take_error(&self) -> Option<SocketError> {

@@ -10,4 +10,5 @@
 mod harness;
 mod icmp;
 mod mtu;
+mod neighbours;
 mod transfer;

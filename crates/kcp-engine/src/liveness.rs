@@ -8,12 +8,18 @@ use crate::time::Instant;
 
 /// WASKs whose time stamps a RST may echo (protocol.md 12.4).
 const REMEMBERED_ASKS: usize = 4;
+/// Stale answers in a row, each to a question of its own, that end a session (protocol.md 12.6).
+const STALE_ANSWERS: u8 = 4;
+/// The same where each shows the time stamp of its question: no one else can have sent it.
+const STALE_ECHOES: u8 = 2;
 
 /// The WASKs that were sent, and what came of them.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
-    asked: [Option<WireTs>; REMEMBERED_ASKS],
-    last_asked: Option<Instant>,
+    asked: [WireTs; REMEMBERED_ASKS],
+    /// How many there were, up to 255.
+    asks: u8,
+    last_asked: Instant,
     /// When the oldest WASK without any sign of life since was sent.
     unanswered_since: Option<Instant>,
     ghost: GhostWatch,
@@ -25,16 +31,21 @@ struct GhostWatch {
     /// The newest `una` that the peer has told. Not ours: a peer without room for the next segment
     /// in order acknowledges later ones by their numbers.
     newest_una: Option<Sn>,
+    /// When the first WASK since the last answer that counted was sent.
     asked_at: Option<Instant>,
-    stale_answer_at: Option<Instant>,
+    /// How many stale answers there are in a row.
+    stale: u8,
+    /// When the first of them came.
+    stale_since: Instant,
 }
 
 impl Liveness {
     /// A WASK with this time stamp goes out. `owed`: the peer is taken for dead if it never answers.
     pub(crate) fn on_asked(&mut self, now: Instant, ts: WireTs, owed: bool) {
         self.asked.rotate_right(1);
-        self.asked[0] = Some(ts);
-        self.last_asked = Some(now);
+        self.asked[0] = ts;
+        self.asks = self.asks.saturating_add(1);
+        self.last_asked = now;
         if owed {
             self.unanswered_since.get_or_insert(now);
         }
@@ -44,13 +55,13 @@ impl Liveness {
     /// Whether a silent peer may be asked again. Once per RTO and not with every retransmission:
     /// an answer must find its WASK among the remembered ones (protocol.md 12.4).
     pub(crate) fn may_press(&self, now: Instant, rto: Duration) -> bool {
-        self.last_asked
-            .is_none_or(|asked| now.saturating_since(asked) >= rto)
+        self.asks == 0 || now.saturating_since(self.last_asked) >= rto
     }
 
     /// Whether a RST with this time stamp answers a WASK of ours.
     pub(crate) fn has_asked(&self, ts: WireTs) -> bool {
-        self.asked.contains(&Some(ts))
+        let known = REMEMBERED_ASKS.min(usize::from(self.asks));
+        self.asked[..known].contains(&ts)
     }
 
     /// The peer lives.
@@ -67,29 +78,40 @@ impl Liveness {
         self.unanswered_since
     }
 
-    /// A WINS arrived. Whether it is the second stale answer, at least one RTT after the first.
-    pub(crate) fn is_ghost(&mut self, now: Instant, una: Sn, rtt_us: u64) -> bool {
-        if self
-            .ghost
+    /// Whether a validated peer has told a later `una` than this.
+    pub(crate) fn is_stale(&self, una: Sn) -> bool {
+        self.ghost
             .newest_una
-            .is_none_or(|newest| !una.is_before(newest))
-        {
-            self.ghost.asked_at = None;
-            return false;
-        }
+            .is_some_and(|newest| una.is_before(newest))
+    }
+
+    /// A WINS that is up to date arrived.
+    pub(crate) const fn on_current_answer(&mut self) {
+        self.ghost.asked_at = None;
+    }
+
+    /// Whether the last answer was stale: the peer is to be asked again, soon.
+    pub(crate) const fn is_doubtful(&self) -> bool {
+        self.ghost.stale > 0
+    }
+
+    /// A stale WINS arrived. Whether it ends the session: the last of them must be `apart` after the first,
+    /// and its question too where they do not echo, so that all answers of a peer that lives would have to
+    /// be lost meanwhile.
+    pub(crate) fn is_ghost(&mut self, now: Instant, echoes: bool, apart: Duration) -> bool {
         let Some(asked_at) = self.ghost.asked_at.take() else {
             return false;
         };
-        match self.ghost.stale_answer_at {
-            None => {
-                self.ghost.stale_answer_at = Some(now);
-                false
-            }
-            // Both the answers and the question behind the second one must be apart.
-            Some(first) => {
-                asked_at >= first && now.as_micros().saturating_sub(first.as_micros()) >= rtt_us
-            }
+        if self.ghost.stale == 0 {
+            self.ghost.stale_since = now;
         }
+        let first = self.ghost.stale_since;
+        self.ghost.stale = self.ghost.stale.saturating_add(1);
+        let (least, asked_from) = match echoes {
+            true => (STALE_ECHOES, first),
+            false => (STALE_ANSWERS, first + apart),
+        };
+        self.ghost.stale >= least && asked_at >= asked_from && now >= first + apart
     }
 
     /// A proven peer tells this `una`. One that is up to date is not a ghost's; whether it is.
@@ -98,7 +120,7 @@ impl Liveness {
         let is_current = newest.is_none_or(|newest| !una.is_before(newest));
         if is_current {
             self.ghost.newest_una = Some(una);
-            self.ghost.stale_answer_at = None;
+            self.ghost.stale = 0;
         }
         is_current
     }

@@ -64,6 +64,9 @@ pub struct EngineStats {
     /// Datagrams ignored: the peer knew more than they say, so they are late copies, or of another
     /// peer that begins under the same address and conversation (`docs/protocol.md` 12.8).
     pub ignored_beginning: u64,
+    /// Ignored: WINSs with an una before what the peer had told, without the echo that a peer of ours sends
+    /// (`docs/protocol.md` 12.6).
+    pub ignored_stale_answer: u64,
     /// Transmissions of one segment have reached C's dead-link count (`docs/protocol.md` 7.7).
     pub dead_link: bool,
     /// Smoothed round-trip time; zero before the first sample.

@@ -404,7 +404,13 @@ impl Lifetime {
             Some(quiet_since.max(since) + after)
         });
         let closing = self.next_closing_question(quiet_since, times);
-        let at = [keepalive, pressing, closing].into_iter().flatten().min()?;
+        let doubt = engine
+            .is_peer_doubtful()
+            .then(|| quiet_since + DOUBT_QUESTIONS);
+        let at = [keepalive, pressing, closing, doubt]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some((at, Term::Ask))
     }
 
@@ -455,6 +461,9 @@ const QUESTIONS_BEFORE_DEATH: u32 = 10;
 
 /// protocol.md 12.9 wants one per quarter; more, because they and their answers may be lost.
 const QUESTIONS_PER_LINGER: u32 = 8;
+
+/// protocol.md 12.6: after an answer of before what the peer had told.
+const DOUBT_QUESTIONS: Duration = Duration::from_millis(250);
 
 /// However short `linger` is.
 const SHORTEST_QUESTION_INTERVAL: Duration = Duration::from_millis(1);

@@ -19,6 +19,7 @@ mod alias;
 mod evict;
 mod flood;
 mod forge;
+mod ghost;
 mod hold;
 mod loopback;
 mod reflect;

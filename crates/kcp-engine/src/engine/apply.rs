@@ -147,9 +147,10 @@ impl KcpEngine {
         if header.is_echo() && self.proof.is_echo_right(self.liveness.has_asked(header.ts)) {
             self.on_proof();
         }
-        let rtt_us = self.rtt.smoothed_us().unwrap_or_default();
-        if self.liveness.is_ghost(self.clock.now(), header.una, rtt_us) {
-            self.fault.get_or_insert(Fault::Ghost);
+        if self.liveness.is_stale(header.una) {
+            self.on_stale_window(header);
+        } else {
+            self.liveness.on_current_answer();
         }
     }
 }

@@ -19,6 +19,7 @@ impl KcpEngine {
     #[inline]
     pub(super) fn is_beginning_again(&self, first: &KcpHeader, datagram: &[u8]) -> bool {
         self.is_una_shown()
+            && self.is_first_una_old()
             && self.receiver.next() != self.first_sn
             && self.is_strict()
             && first.conv == self.conv
@@ -41,7 +42,7 @@ impl KcpEngine {
                 break;
             }
             if header.command() == Some(Command::Wins) {
-                self.on_stale_answer(&header);
+                self.on_answer_of_a_beginning(&header);
             }
         }
         if has_push(datagram) && self.restart.on_beginning(now, rtt) {
@@ -51,18 +52,53 @@ impl KcpEngine {
         self.flush_wanted |= self.restart.ask_at().is_some_and(|at| at <= now);
     }
 
-    fn on_stale_answer(&mut self, header: &KcpHeader) {
-        let (now, rtt) = (self.clock.now(), self.round_trip());
-        let rtt_us = self.rtt.smoothed_us().unwrap_or_default();
-        let is_ghost = match header.is_marked() {
-            // A peer of ours echoes. Any other WINS is late, of the time before it heard our data.
-            true => header.is_echo() && self.restart.has_asked(header.ts),
-            false => self.liveness.is_ghost(now, header.una, rtt_us),
+    /// Whether una is past [`first_sn`](Self::first_sn). It is not where the numbers have wrapped, and the
+    /// peer acknowledges what was sent before that one.
+    fn is_first_una_old(&self) -> bool {
+        self.liveness.is_stale(self.first_sn) || self.in_flight.nxt().is_before(self.first_sn)
+    }
+
+    /// A WINS while the question is open. One echo decides; any other WINS of ours is late, of the time
+    /// before the peer heard our data.
+    fn on_answer_of_a_beginning(&mut self, header: &KcpHeader) {
+        if header.is_echo() && self.restart.has_asked(header.ts) {
+            self.fault.get_or_insert(Fault::Ghost);
+            return;
+        }
+        if self.on_stale_window(header) {
+            let (now, rtt) = (self.clock.now(), self.round_trip());
+            let apart = self.stale_answers_apart() / QUESTIONS_APART;
+            self.restart.on_stale_answer(now, rtt.max(apart));
+        }
+    }
+
+    /// A WINS with an una before the newest that the peer has told (protocol.md 12.6). Whether it counts:
+    /// anyone who knows the conv can send it, but only a peer that hears us can echo, and ours do.
+    #[cold]
+    pub(super) fn on_stale_window(&mut self, header: &KcpHeader) -> bool {
+        let echoes = header.is_echo() && self.liveness.has_asked(header.ts);
+        if !echoes && (self.peer_knows_close() || header.is_marked()) {
+            self.counters.ignored_stale_answer += 1;
+            return false;
+        }
+        let apart = match echoes {
+            true => self.round_trip(),
+            false => self.stale_answers_apart(),
         };
-        if is_ghost {
+        if self.liveness.is_ghost(self.clock.now(), echoes, apart) {
             self.fault.get_or_insert(Fault::Ghost);
         }
-        self.restart.on_stale_answer(now, rtt);
+        true
+    }
+
+    fn stale_answers_apart(&self) -> Duration {
+        (self.rto() * STALE_APART_RTOS).max(STALE_APART)
+    }
+
+    /// Whether the last answer of the peer was of before what it had told: ask again soon
+    /// (`docs/protocol.md` 12.6).
+    pub const fn is_peer_doubtful(&self) -> bool {
+        self.liveness.is_doubtful()
     }
 
     /// The peer shows that it is the one that we know.
@@ -99,6 +135,12 @@ impl KcpEngine {
         smoothed.unwrap_or_else(|| self.rto())
     }
 }
+
+/// From the first stale answer of a stock peer to the last question (protocol.md 12.6).
+const STALE_APART: Duration = Duration::from_secs(1);
+const STALE_APART_RTOS: u32 = 4;
+/// Questions in that time, where stale answers come to all of them (protocol.md 12.8).
+const QUESTIONS_APART: u32 = 8;
 
 /// Whether there is a PUSH in it.
 fn has_push(datagram: &[u8]) -> bool {

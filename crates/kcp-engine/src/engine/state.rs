@@ -104,9 +104,12 @@ impl KcpEngine {
     /// Whether the validated peer has told an `una` behind our first sequence number: it has received
     /// something from us in order, so a datagram of this session has an `una` other than 0 from then on.
     pub fn is_una_shown(&self) -> bool {
-        let first = self.first_sn;
         let newest = self.liveness.newest_una();
-        newest.is_some_and(|newest| first.is_before(newest))
+        newest.is_some_and(|newest| {
+            let past = newest.distance_from(self.first_sn);
+            // Half the number space later the distance turns negative.
+            past > 0 || (past < 0 && self.counters.segments_sent >= 1 << 31)
+        })
     }
 
     /// When something arrived last that passed the checks and was not only data that had arrived

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Fault;
+use crate::in_flight::InFlightRing;
 use crate::segment::{CLOSE_MARK, ECHO_MARK};
 
 /// An accepted session with a round trip of 20 ms, whose peer has sent `taken` segments and
@@ -57,24 +58,134 @@ fn a_first_flight_is_not_mixed_with_the_old_data() {
     assert!(s.recv().is_err());
 }
 
-/// Two answers of a beginning, a round trip apart, end the session; one that echoes does at once.
+/// Sends this after every round trip of 20 ms for which a question is out, until the session ends; how many
+/// questions there were, and when it was.
+fn answered(s: &mut Script, answer: &Seg, until: u64) -> (usize, Option<u64>) {
+    let mut questions = 0;
+    for at in (1_000..until).step_by(20) {
+        s.tick(at);
+        let asks = s
+            .drain()
+            .iter()
+            .filter(|line| line.contains("WASK"))
+            .count();
+        questions += asks;
+        if asks > 0 {
+            s.at(at + 20).input(core::slice::from_ref(answer));
+        }
+        if s.engine.fault().is_some() {
+            return (questions, Some(at + 20));
+        }
+    }
+    (questions, None)
+}
+
+/// Answers of a stock beginning end the session after a second; one that echoes does at once.
 #[test]
 fn stale_answers_end_the_session() {
     let mut s = acquainted(3);
-    s.input(&[push(0, b"new")]).sends(&["WASK 0 ts=1000"]);
-    // The answer shares a datagram with the retransmission.
-    s.at(1_020)
-        .input(&[seg(Command::Wins, 0), push(0, b"new")])
-        .sends(&["WASK 0 ts=1020"]);
-    assert_eq!(s.engine.fault(), None);
-    s.at(1_040).input(&[seg(Command::Wins, 0)]);
+    s.input(&[push(0, b"new")]);
+    let (questions, ended) = answered(&mut s, &seg(Command::Wins, 0), 10_000);
     assert_eq!(s.engine.fault(), Some(Fault::Ghost));
+    assert!((4..=12).contains(&questions), "{questions}");
+    assert!(
+        ended.is_some_and(|at| (2_000..2_300).contains(&at)),
+        "{ended:?}"
+    );
 
     let mut s = acquainted(3);
     s.input(&[push(0, b"new")]).drain();
     let echo = seg(Command::Wins, 0).ts(1_000).frg(CLOSE_MARK | ECHO_MARK);
     s.at(1_020).input(&[echo]);
     assert_eq!(s.engine.fault(), Some(Fault::Ghost));
+}
+
+/// A peer that shows the mark echoes: a WINS that does not, with or without the mark, is forged or late.
+#[test]
+fn without_an_echo_nothing_is_an_answer_of_ours() {
+    let late = seg(Command::Wins, 0).frg(CLOSE_MARK);
+    let guessed = seg(Command::Wins, 0).ts(999).frg(CLOSE_MARK | ECHO_MARK);
+    for forged in [seg(Command::Wins, 0), late, guessed] {
+        let mut s = acquainted(3);
+        s.input(&[seg(Command::Wins, 0).una(1).frg(CLOSE_MARK)])
+            .drain();
+        // In a question, and without one.
+        for asks in [true, false] {
+            match asks {
+                true => s.input(&[push(0, b"forged")]),
+                false => s.input(&[seg(Command::Wins, 0).una(1).frg(CLOSE_MARK)]),
+            };
+            s.engine.keepalive();
+            let (_, ended) = answered(&mut s, &forged, 30_000);
+            assert_eq!(ended, None);
+        }
+        assert!(s.engine.stats().ignored_stale_answer > 0);
+    }
+}
+
+/// A stock peer that lives: a WINS of a beginning each millisecond, before, between and after its own answers,
+/// which come with varying delay and of which every second one is lost.
+#[test]
+fn forged_answers_do_not_outlast_a_peer_that_lives() {
+    let mut s = acquainted(3);
+    let mut answers = Vec::new();
+    let mut questions = 0_u64;
+    for at in 1_000..60_000_u64 {
+        s.tick(at);
+        if at.is_multiple_of(200) {
+            s.input(&[push(0, b"forged")]);
+        }
+        if at.is_multiple_of(1_000) {
+            s.engine.keepalive();
+        }
+        s.input(&[seg(Command::Wins, 0)]);
+        for line in s.drain() {
+            if line.contains("WASK") {
+                questions += 1;
+                if questions.is_multiple_of(2) {
+                    answers.push(at + 20 + questions * 7 % 20);
+                }
+            }
+        }
+        if answers.contains(&at) {
+            s.input(&[seg(Command::Wins, 0).una(1)]);
+        }
+        assert_eq!(s.engine.fault(), None, "at {at}");
+    }
+    assert!(questions < 600, "{questions}");
+}
+
+/// After 2^31 segments the numbers of a beginning are ahead of the peer's una, not behind. At the wrap they
+/// are those of the session.
+#[test]
+fn a_beginning_is_noticed_in_the_second_half_of_the_number_space() {
+    for (una, sent, is_beginning) in [
+        (0x7fff_ffff_u32, (1_u64 << 31) - 1, true),
+        (0x8000_0010, (1 << 31) + 16, true),
+        (0xffff_ff00, (1 << 32) - 256, true),
+        (0xffff_ffff, (1 << 32) - 1, false),
+        (0, 1 << 32, false),
+        (7, (1 << 32) + 7, true),
+    ] {
+        let mut s = acquainted(3);
+        s.engine.in_flight = InFlightRing::new(Sn::new(una));
+        s.engine.counters.segments_sent = sent;
+        for told in (0..sent).step_by(1 << 30).chain([sent]) {
+            s.engine.liveness.on_una(Sn::new(told as u32));
+        }
+        if una == 0xffff_ffff {
+            s.send(b"sn of the wrap").drain(); // una 0 acknowledges it
+        }
+        s.input(&[push(0, b"new")]);
+        let found = s.engine.stats().ignored_beginning == 1;
+        assert_eq!(found, is_beginning, "{una:#x}");
+        if found {
+            let echo = seg(Command::Wins, 0).ts(1_000).frg(CLOSE_MARK | ECHO_MARK);
+            s.drain();
+            s.at(1_020).input(&[echo]);
+            assert_eq!(s.engine.fault(), Some(Fault::Ghost), "{una:#x}");
+        }
+    }
 }
 
 /// An unanswered question is asked again, each time later.

@@ -37,6 +37,8 @@ pub(crate) struct Proof {
     extras_from: Millis,
     forged: u8,
     wrong_echoes: u8,
+    /// The datagram, as counted, that last guessed wrong.
+    guessed_in: u64,
     /// When the peer is next asked for the proof, once something was heard.
     question_at: Option<Millis>,
     /// The caller wants it asked with the next flush.
@@ -57,6 +59,7 @@ impl Proof {
             extras_from: Millis::of(Instant::ZERO),
             forged: 0,
             wrong_echoes: 0,
+            guessed_in: 0,
             question_at: None,
             question_wanted: false,
         }
@@ -113,20 +116,35 @@ impl Proof {
 
     /// An answer echoes a question, rightly or not. After too many wrong ones none counts any more: to
     /// end the session would be to let a forger end one that only receives.
-    pub(crate) const fn is_echo_right(&mut self, right: bool) -> bool {
-        if !right {
+    pub(crate) const fn is_echo_right(&mut self, right: bool, datagram: u64) -> bool {
+        if !right && self.is_first_guess(datagram) {
             self.wrong_echoes = self.wrong_echoes.saturating_add(1);
         }
-        right && self.wrong_echoes < FORGED_ACKS
+        right && !self.has_guessed(datagram) && self.wrong_echoes < FORGED_ACKS
     }
 
-    /// Counts an ACK of a transmission that never was; whether it was one too many.
-    pub(crate) const fn on_invalid_ack(&mut self) -> bool {
-        if self.proven {
+    /// Counts an ACK of a transmission that never was; whether it was one too many. A connecting side
+    /// goes on: its peer has not answered yet, and all that a forger needs is to be sooner.
+    pub(crate) const fn on_invalid_ack(&mut self, datagram: u64) -> bool {
+        if !self.is_first_guess(datagram) {
             return false;
         }
         self.forged = self.forged.saturating_add(1);
-        self.forged >= FORGED_ACKS
+        self.limited && self.forged >= FORGED_ACKS
+    }
+
+    /// Whether this datagram has guessed wrong, so that nothing in it validates the address: a datagram
+    /// has one guess, not as many as segments.
+    pub(crate) const fn has_guessed(&self, datagram: u64) -> bool {
+        !self.proven && self.guessed_in == datagram
+    }
+
+    const fn is_first_guess(&mut self, datagram: u64) -> bool {
+        if self.proven || self.guessed_in == datagram {
+            return false;
+        }
+        self.guessed_in = datagram;
+        true
     }
 
     /// Bytes that may still be sent in datagrams of at most `mtu`, after `planned` more.
@@ -288,9 +306,13 @@ mod tests {
     #[test]
     fn sixty_four_forgeries_are_too_many_only_before_proof() {
         let mut proof = Proof::new(true);
-        assert_eq!((1..=64).find(|_| proof.on_invalid_ack()), Some(64));
-        let mut proof = Proof::new(false);
+        assert_eq!((1..=64).find(|&n| proof.on_invalid_ack(n)), Some(64));
+        let mut proof = Proof::new(true);
+        assert!((0..1_000).all(|_| !proof.on_invalid_ack(1)), "one datagram");
+        let mut proof = Proof::new(true);
         proof.on_valid_answer();
-        assert!((0..1_000).all(|_| !proof.on_invalid_ack()));
+        assert!((1..1_000).all(|n| !proof.on_invalid_ack(n)));
+        let mut proof = Proof::new(false);
+        assert!((1..1_000).all(|n| !proof.on_invalid_ack(n)), "connecting");
     }
 }

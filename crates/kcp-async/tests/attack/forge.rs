@@ -8,7 +8,7 @@ use kcp_engine::{Command, Conv, KcpHeader, Sn, WireTs};
 use crate::net::{
     CLIENT, Net, Pair, SERVER, addr, marked, ms, pair_acquainted, secs, segment, sleep,
 };
-use crate::wire::{Guess, figure, turbo};
+use crate::wire::{Guess, echo, figure, turbo};
 
 /// Both sides still hear each other, at once.
 async fn unharmed(pair: &Pair) {
@@ -285,4 +285,29 @@ async fn guessing_a_proof_ends_at_the_64th() {
         "64 (chance 1.5e-8)",
         "no such proof",
     );
+}
+
+/// The conv is known, and the client has not heard the server yet: whoever is sooner than that would end it.
+#[tokio::test(start_paused = true)]
+async fn forged_acks_end_no_connecting_session() {
+    for singly in [false, true] {
+        let net = Net::clean();
+        let server = net.endpoint(SERVER, turbo());
+        echo(&server);
+        let endpoint = net.endpoint(CLIENT, turbo());
+        let client = endpoint.connect(SERVER).await.unwrap();
+        client.send(b"hello").await.unwrap();
+        let conv = client.conv().get();
+        let acks = (0..64).map(|_| segment(conv, Command::Ack, 0, 0, b""));
+        let datagrams: Vec<Vec<u8>> = match singly {
+            true => acks.collect(),
+            false => vec![acks.flatten().collect()],
+        };
+        let spoof = net.spoof(SERVER);
+        for datagram in &datagrams {
+            spoof(addr(CLIENT), datagram);
+        }
+        assert_eq!(client.recv_message().await.unwrap(), b"hello");
+        assert_eq!(client.stats().engine.ignored_invalid_ack, 64);
+    }
 }

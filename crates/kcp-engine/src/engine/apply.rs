@@ -144,8 +144,12 @@ impl KcpEngine {
         if !self.is_strict() {
             return;
         }
-        if header.is_echo() && self.proof.is_echo_right(self.liveness.has_asked(header.ts)) {
-            self.on_proof();
+        if header.is_echo() {
+            let is_right = self.liveness.has_asked(header.ts);
+            let datagram = self.counters.datagrams_received;
+            if self.proof.is_echo_right(is_right, datagram) {
+                self.on_proof();
+            }
         }
         if self.liveness.is_stale(header.una) {
             self.on_stale_window(header);

@@ -218,6 +218,10 @@ impl KcpEngine {
     fn ack_verdict(&mut self, header: &KcpHeader) -> Verdict {
         let remembered = self.in_flight.remembered(header.sn);
         if let Some(record) = remembered.filter(|record| record.was_sent_at(header.ts)) {
+            if self.proof.has_guessed(self.counters.datagrams_received) {
+                self.counters.ignored_invalid_ack += 1;
+                return Verdict::Ignore;
+            }
             let is_last = record.last_ts == header.ts;
             let sent = is_last.then_some(record.last_sent);
             self.on_proof();
@@ -229,7 +233,8 @@ impl KcpEngine {
         }
         self.counters.ignored_invalid_ack += 1;
         // Only for a segment in flight was there a time stamp to guess.
-        if self.in_flight.contains(header.sn) && self.proof.on_invalid_ack() {
+        let datagram = self.counters.datagrams_received;
+        if self.in_flight.contains(header.sn) && self.proof.on_invalid_ack(datagram) {
             self.fault.get_or_insert(Fault::ForgedAcks);
         }
         Verdict::Ignore

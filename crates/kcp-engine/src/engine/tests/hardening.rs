@@ -55,17 +55,53 @@ fn una_frees_behind_the_proof_in_a_datagram() {
     assert_eq!(s.engine.wait_snd(), 0);
 }
 
-/// protocol.md 11.1: 64 invalid ACKs before a valid one are an attack.
+/// protocol.md 11.1: datagrams with invalid ACKs before a valid one, 64 of them, are an attack on an accepted
+/// session, whose peer has sent data and waits for nothing else.
 #[test]
 fn guessing_is_bounded() {
-    let mut s = Script::strict(&fast());
+    let mut s = Script::accepted(&fast());
+    s.input(&[push(0, b"in")]);
     s.send(b"x").tick(10).drain();
     for guess in 0..63 {
-        s.at(20).input(&[ack(0, 1_000 + guess)]);
+        let guesses: Vec<_> = (0..50).map(|n| ack(0, 1_000 + guess * 50 + n)).collect();
+        s.at(20).input(&guesses);
     }
     assert_eq!(s.engine.fault(), None);
     s.input(&[ack(0, 5_000)]);
     assert_eq!(s.engine.fault(), Some(Fault::ForgedAcks));
+}
+
+/// protocol.md 11.1: a session that connects has not heard its peer yet; forged ACKs do not end it.
+#[test]
+fn forged_acks_end_no_session_that_connects() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    let all: Vec<_> = (0..64).map(|guess| ack(0, 1_000 + guess)).collect();
+    s.at(20).input(&all);
+    for guess in 0..1_000 {
+        s.input(&[ack(0, 2_000 + guess)]);
+    }
+    assert_eq!(s.engine.stats().ignored_invalid_ack, 1_064);
+    s.at(30).input(&[ack(0, 10).una(1)]);
+    assert_eq!((s.engine.fault(), s.engine.wait_snd()), (None, 0));
+}
+
+/// protocol.md 11.1: behind a wrong guess nothing in a datagram validates an address, or 64 datagrams would
+/// be as many guesses as they have segments.
+#[test]
+fn a_datagram_has_one_guess() {
+    for connects in [true, false] {
+        let mut s = match connects {
+            true => Script::strict(&fast()),
+            false => Script::accepted(&fast()),
+        };
+        s.input(&[push(0, b"in")]);
+        s.send(b"x").tick(10).drain();
+        s.at(20).input(&[ack(0, 9), ack(0, 10).una(1)]);
+        assert_eq!((s.engine.is_proven(), s.engine.wait_snd()), (false, 1));
+        s.input(&[ack(0, 10).una(1), ack(0, 11)]);
+        assert_eq!((s.engine.is_proven(), s.engine.wait_snd()), (true, 0));
+    }
 }
 
 /// protocol.md 11.1: with nothing in flight there is nothing to guess: a session that only receives
@@ -116,6 +152,22 @@ fn guessing_echoes_is_bounded() {
     }
     s.input(&[seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(100)]);
     assert_eq!((s.engine.is_proven(), s.engine.fault()), (false, None));
+
+    // In one datagram they are one guess.
+    let mut s = Script::accepted(&fast());
+    s.input(&[push(0, b"in")]).tick(10).drain();
+    s.engine.keepalive();
+    s.at(100).drain();
+    let echo = |ts| seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(ts);
+    s.input(
+        &(0..64)
+            .map(|guess| echo(100 - guess.min(1)))
+            .collect::<Vec<_>>()[1..],
+    );
+    s.input(&[echo(99), echo(100)]);
+    assert!(!s.engine.is_proven());
+    s.input(&[echo(100)]);
+    assert!(s.engine.is_proven());
 }
 
 /// protocol.md 11.1: the two transmissions may lie further apart than wire time reaches.

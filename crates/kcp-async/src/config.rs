@@ -77,13 +77,16 @@ impl EndpointConfig {
     }
 
     /// The most sessions on one endpoint, accepted and connected together. 1 and up, default
-    /// 65536. Beyond it `connect` fails, and a new accepted session takes the place of one whose
-    /// peer was silent for more than a second, which ends with
-    /// [`Evicted`](crate::ConnectionError::Evicted): of those whose address is not validated first
-    /// those that have delivered nothing beyond their first datagram, then the others, each time
-    /// the longest silent; then those that are closing; then the longest idle of the source prefix
-    /// that has most. Sessions that connected are never evicted. Where there is none to evict, the
-    /// datagram is dropped, and the peer's retransmission tries again.
+    /// 65536. Where there are as many, a new accepted session takes the place of another, which ends
+    /// with [`Evicted`](crate::ConnectionError::Evicted). Of those whose address is not validated,
+    /// after more than a second of silence: first the longest silent that has delivered nothing
+    /// beyond its first datagram, then the one that has delivered least. Where unvalidated sessions
+    /// have less than a sixteenth of the bound, after a minute of silence: one that is closing, then
+    /// the longest idle of the source prefix that has most; this one after a second already if its
+    /// prefix has more sessions than the newcomer's. Sessions that connected are never evicted. Where
+    /// there is none to evict, the datagram is dropped, and the peer's retransmission tries again.
+    ///
+    /// `connect` fails where as many sessions have connected or are validated.
     #[must_use]
     pub const fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;

@@ -92,12 +92,13 @@ impl EvictionOrder {
 
     /// The session that a new one displaces in a full scope, if any may be.
     ///
-    /// A class is spared while sessions of unvalidated peers before it fill half of the scope: those
-    /// displace each other, a second after their last datagram, and no better ones.
+    /// A class is spared while unvalidated sessions before it fill their share of the scope: those
+    /// displace each other, a second after their last datagram.
     pub(crate) fn victim(
         &mut self,
         scope: Scope,
         limit: usize,
+        newcomer: SocketAddr,
         now: Instant,
     ) -> Option<(Arc<SessionCell>, Class)> {
         let classes = [
@@ -111,8 +112,10 @@ impl EvictionOrder {
                 return None;
             }
             let found = match class {
-                Class::Idle if !scope.is_prefix() => self.idle_of_the_most_populous(scope, now),
-                _ => self.longest_silent(scope, class, now),
+                Class::Idle if !scope.is_prefix() => {
+                    self.idle_of_the_most_populous(scope, newcomer, now)
+                }
+                _ => self.longest_silent(scope, class, class.protection(), now),
             };
             if let Some(cell) = found {
                 return Some((cell, class));
@@ -123,24 +126,24 @@ impl EvictionOrder {
 
     fn is_spared(&self, scope: Scope, class: Class, limit: usize) -> bool {
         let counts = self.counts.get(&scope).copied().unwrap_or_default();
-        let before: usize = match class {
-            Class::Undelivered => return false,
-            Class::Unvalidated => counts[0],
-            Class::Closing | Class::Idle => counts[0] + counts[1],
-        };
-        2 * before >= limit
+        match class {
+            Class::Undelivered => false,
+            Class::Unvalidated => 2 * counts[0] >= limit,
+            Class::Closing | Class::Idle => fills_share(counts[0] + counts[1], limit),
+        }
     }
 
     fn longest_silent(
         &mut self,
         scope: Scope,
         class: Class,
+        protection: Duration,
         now: Instant,
     ) -> Option<Arc<SessionCell>> {
         loop {
             let from = (scope, class, Instant::ZERO, SessionId(0));
             let (&(at, kind, silent_since, _), cell) = self.entries.range(from..).next()?;
-            let silent = now.saturating_since(silent_since) > PROTECTED;
+            let silent = now.saturating_since(silent_since) > protection;
             if at != scope || kind != class || !silent || !self.checks.take(now) {
                 return None;
             }
@@ -156,20 +159,27 @@ impl EvictionOrder {
         }
     }
 
+    /// A prefix that has more sessions than the newcomer's gives one up after a second of silence.
     fn idle_of_the_most_populous(
         &mut self,
         scope: Scope,
+        newcomer: SocketAddr,
         now: Instant,
     ) -> Option<Arc<SessionCell>> {
+        let own = self.count(Scope::prefix(newcomer));
         let range = (scope, 0, Scope::TABLE)..=(scope, usize::MAX, Scope::LAST);
         let populous = self.populous.range(range).rev();
-        let prefixes: Vec<Scope> = populous
+        let prefixes: Vec<(usize, Scope)> = populous
             .take(PREFIXES)
-            .map(|&(.., prefix)| prefix)
+            .map(|&(_, idle, prefix)| (idle, prefix))
             .collect();
-        prefixes
-            .into_iter()
-            .find_map(|prefix| self.longest_silent(prefix, Class::Idle, now))
+        prefixes.into_iter().find_map(|(idle, prefix)| {
+            let protection = match idle > own {
+                true => PROTECTED,
+                false => PROTECTED_VALIDATED,
+            };
+            self.longest_silent(prefix, Class::Idle, protection, now)
+        })
     }
 
     fn put(&mut self, cell: &Arc<SessionCell>, rank: Rank) {
@@ -210,6 +220,25 @@ impl EvictionOrder {
             }
         }
     }
+}
+
+impl Class {
+    pub(crate) const fn is_validated(self) -> bool {
+        matches!(self, Self::Closing | Self::Idle)
+    }
+
+    /// For how long after its last datagram a session is not displaced.
+    pub(crate) const fn protection(self) -> Duration {
+        match self.is_validated() {
+            true => PROTECTED_VALIDATED,
+            false => PROTECTED,
+        }
+    }
+}
+
+/// Whether this many unvalidated sessions are as many as may be where they displace validated ones.
+pub(crate) const fn fills_share(unvalidated: usize, limit: usize) -> bool {
+    unvalidated.saturating_mul(UNVALIDATED_SHARE) >= limit
 }
 
 impl Checks {
@@ -277,6 +306,11 @@ impl Scope {
 /// A session that was heard within this time is not evicted: it is in use, or its peer had no time
 /// to answer yet.
 pub(crate) const PROTECTED: Duration = Duration::from_secs(1);
+/// The same for a validated session, unless its prefix has more sessions than the newcomer's.
+const PROTECTED_VALIDATED: Duration = Duration::from_secs(60);
+/// Unvalidated sessions displace validated ones up to this part of a bound: forged first datagrams
+/// cost nothing, and would end all others.
+const UNVALIDATED_SHARE: usize = 16;
 /// A millisecond or so.
 const CHECKS_PER_WINDOW: usize = 8_192;
 /// Prefixes that are searched for a session that is idle.

@@ -9,7 +9,7 @@ use kcp_engine::Instant;
 
 use super::EndpointDriver;
 use crate::error::ConnectionError;
-use crate::eviction::{Class, PROTECTED, Scope};
+use crate::eviction::{Class, PROTECTED, Scope, fills_share};
 use crate::router::{Origin, Router};
 use crate::session::{Evicted, SessionCell};
 
@@ -67,7 +67,7 @@ impl EndpointDriver {
             if count < limit {
                 continue;
             }
-            let Some((victim, class)) = self.eviction.victim(scope, limit, now) else {
+            let Some((victim, class)) = self.eviction.victim(scope, limit, peer, now) else {
                 return false;
             };
             self.evict(router, &victim, class);
@@ -128,16 +128,22 @@ impl EndpointDriver {
         let accepted = router
             .at(peer)
             .filter(|cell| cell.origin == Origin::Accepted);
+        let mut unvalidated = 0;
         let ranked = accepted.map(|cell| (cell.state.lock("sibling").rank(), cell));
-        let first = ranked.min_by_key(|(rank, cell)| (rank.class, rank.silent_since, cell.id));
+        let counted = ranked.inspect(|(rank, _)| {
+            unvalidated += usize::from(!rank.class.is_validated());
+        });
+        let first = counted.min_by_key(|(rank, cell)| (rank.class, rank.silent_since, cell.id));
         let Some((rank, victim)) = first.map(|(rank, cell)| (rank, Arc::clone(cell))) else {
             return false;
         };
-        let silent = is_silent(rank.silent_since, now);
-        if silent {
+        let spared = rank.class.is_validated() && fills_share(unvalidated, PER_ADDRESS);
+        let silent = now.saturating_since(rank.silent_since) > rank.class.protection();
+        let evicts = silent && !spared;
+        if evicts {
             self.evict(router, &victim, rank.class);
         }
-        silent
+        evicts
     }
 
     /// Takes a session out of the router at once; the rest follows when it is served.

@@ -109,7 +109,7 @@ async fn the_most_populous_prefix_makes_room() {
     assert_eq!((few.evicted(), many.evicted()), (0, 15));
 }
 
-/// A prefix that is full lets its own clients in too.
+/// A prefix that is full lets its own clients in too, once one of its sessions is silent for a minute.
 #[tokio::test(start_paused = true)]
 async fn a_full_prefix_makes_room_for_its_own() {
     let net = Net::clean();
@@ -118,6 +118,11 @@ async fn a_full_prefix_makes_room_for_its_own() {
     let _attacker = validated(&net, "10.9.1.1:7", SERVER, 64).await;
     assert_eq!(server.stats().sessions, 64);
     sleep(secs(2)).await;
+    net.raw("10.9.1.78:7").send(addr(SERVER), &opener(1));
+    sleep(ms(15)).await;
+    let stats = server.stats();
+    assert_eq!((stats.dropped_limit, stats.evicted_idle), (1, 0));
+    sleep(secs(60)).await;
     let _client1 = served(&net, "10.9.1.77:7", SERVER).await;
     assert_eq!(
         (server.stats().sessions, server.stats().evicted_idle),
@@ -155,11 +160,98 @@ async fn networks_of_ipv6_are_bounded_as_a_whole() {
     assert_eq!(server.stats().sessions, 16 * 64 + 1);
 }
 
-/// The four classes in one prefix, each with its counter, and none that was heard within a second.
+/// Unvalidated newcomers end no validated session of their prefix that was heard within a minute, and
+/// later only until they have a sixteenth of it.
+#[tokio::test(start_paused = true)]
+async fn a_flood_ends_no_validated_session_of_its_own_prefix() {
+    let net = Net::clean();
+    let (server, wire) = Wire::server(&net, turbo());
+    echo(&server);
+    let mut honest = Vec::new();
+    for n in 1..=16 {
+        let from = format!("10.9.1.{n}:7");
+        honest.push(validated(&net, &from, SERVER, 60).await);
+    }
+    assert_eq!(server.stats().sessions, 960);
+    sleep(ms(1_500)).await;
+    let forged = |n: u32| (addr(&format!("10.9.1.200:{}", 2_000 + n)), opener(n + 1));
+    wire.flood((0..520).map(forged)).await;
+    for stream in honest.iter().flat_map(|client| &client.streams) {
+        stream.send(b"more").await.unwrap();
+        let answer = timeout(secs(1), stream.recv_message()).await;
+        assert_eq!(answer.unwrap().unwrap(), b"more");
+    }
+    let stats = server.stats();
+    assert_eq!((stats.evicted_idle, stats.evicted_closing), (0, 0));
+    figure(
+        "520 forged first datagrams from the /24 of 960 validated sessions that are idle: sessions that end",
+        "0 of 960",
+        "no limit",
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn validated_sessions_keep_fifteen_sixteenths_of_a_full_bound() {
+    for (prefixes, silent, ended) in [(1, 2, 0), (1, 61, 4), (4, 2, 16), (4, 61, 16)] {
+        let net = Net::clean();
+        let (server, wire) = Wire::server(&net, small_table());
+        echo(&server);
+        let mut held = Vec::new();
+        for n in 1..=prefixes {
+            let from = format!("10.9.{n}.1:7");
+            held.push(validated(&net, &from, SERVER, 64).await);
+        }
+        sleep(secs(silent)).await;
+        let forged = |n: u32| match prefixes {
+            1 => (addr(&format!("10.9.1.200:{}", 2_000 + n)), opener(n + 1)),
+            _ => (scattered(n), opener(n + 1)),
+        };
+        for round in 0..3 {
+            wire.flood((500 * round..500 * round + 500).map(forged))
+                .await;
+            sleep(ms(1_100)).await;
+        }
+        assert_eq!(
+            server.stats().evicted_idle,
+            ended,
+            "{prefixes} prefixes silent for {silent} s"
+        );
+    }
+}
+
+/// One address with all the sessions that it may have, and forged datagrams in its name.
+#[tokio::test(start_paused = true)]
+async fn a_forged_datagram_ends_no_sibling_in_use() {
+    for (from, at) in [
+        ("10.0.0.2:7", SERVER),
+        ("[2001:db8::2]:7", "[2001:db8:ffff::1]:4000"),
+    ] {
+        let net = Net::clean();
+        let server = net.endpoint(at, turbo());
+        echo(&server);
+        let held = validated(&net, from, at, 64).await;
+        sleep(secs(2)).await;
+        let forge = net.spoof(from);
+        let mut ended = Vec::new();
+        for silent in [0, 61] {
+            sleep(secs(silent)).await;
+            for conv in 0..10 {
+                forge(addr(at), &opener(900 + conv));
+            }
+            sleep(ms(15)).await;
+            ended.push(server.stats().evicted_idle);
+        }
+        assert_eq!(ended, [0, 1], "{from}");
+        assert_eq!(held.evicted(), 0, "no one has told the client");
+    }
+}
+
+/// The four classes in one prefix, each with its counter, and no validated one that was heard within
+/// a minute.
 #[tokio::test(start_paused = true)]
 async fn the_order_of_eviction() {
     let net = Net::clean();
-    let server = net.endpoint(SERVER, turbo().per_source_limit(16));
+    let server = net.endpoint(SERVER, turbo().per_source_limit(128));
     let (answering, _silent) = (net.endpoint("10.0.0.20:1", turbo()), ());
     // Idle, two of them; the first is silent for longer.
     let mut idle = Vec::new();
@@ -189,14 +281,20 @@ async fn the_order_of_eviction() {
     raw.send(addr(SERVER), &opener(9));
     let (forged, _) = server.accept().await.unwrap();
     forged.recv_message().await.unwrap();
-    sleep(secs(3)).await;
-    // Eleven that are in use.
-    let busy = net.endpoint("10.0.0.24:1", turbo().allow_shared_remote(true));
+    sleep(secs(61)).await;
+    // All others are in use.
+    let from = |host| {
+        net.endpoint(
+            &format!("10.0.0.{host}:1"),
+            turbo().allow_shared_remote(true),
+        )
+    };
+    let busy = [from(24), from(25), from(26)];
     let mut busy_streams = Vec::new();
-    for _ in 0..11 {
-        busy_streams.push(answer_one(&busy, &server).await);
+    for n in 0..123 {
+        busy_streams.push(answer_one(&busy[n % 3], &server).await);
     }
-    assert_eq!(server.stats().sessions, 16);
+    assert_eq!(server.stats().sessions, 128);
     let newcomers = net.raw("10.0.0.30:1");
     let mut reasons = Vec::new();
     for conv in 1..=6 {
@@ -237,7 +335,7 @@ async fn the_order_of_eviction() {
     assert_eq!(
         server.stats().dropped_limit,
         1,
-        "all others were heard within a second"
+        "all others were heard within a minute"
     );
     assert!(
         busy_streams

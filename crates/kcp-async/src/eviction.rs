@@ -30,10 +30,13 @@ pub(crate) enum Class {
     Idle,
 }
 
-/// Where a session stands in the order: its class, and since when it is silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a session stands in the order: its class, within [`Class::Unvalidated`] how much it has
+/// delivered, and since when it is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     pub(crate) class: Class,
+    /// Below [`LEVELS`]; 0 in all other classes.
+    pub(crate) level: u8,
     pub(crate) silent_since: Instant,
 }
 
@@ -44,8 +47,8 @@ pub(crate) struct Scope([u8; 8]);
 /// The order of eviction of one endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct EvictionOrder {
-    entries: BTreeMap<(Scope, Class, Instant, SessionId), Arc<SessionCell>>,
-    counts: HashMap<Scope, [usize; 4], RandomState>,
+    entries: BTreeMap<(Scope, Rank, SessionId), Arc<SessionCell>>,
+    counts: HashMap<Scope, [u32; STEPS], RandomState>,
     /// Source prefixes by how many of their sessions are of [`Class::Idle`], in each scope around them.
     populous: BTreeSet<(Scope, usize, Scope)>,
     checks: Checks,
@@ -85,9 +88,7 @@ impl EvictionOrder {
 
     /// Accepted sessions in a scope.
     pub(crate) fn count(&self, scope: Scope) -> usize {
-        self.counts
-            .get(&scope)
-            .map_or(0, |counts| counts.iter().sum())
+        self.counts.get(&scope).map_or(0, |counts| sum(counts))
     }
 
     /// The session that a new one displaces in a full scope, if any may be.
@@ -101,21 +102,15 @@ impl EvictionOrder {
         newcomer: SocketAddr,
         now: Instant,
     ) -> Option<(Arc<SessionCell>, Class)> {
-        let classes = [
-            Class::Undelivered,
-            Class::Unvalidated,
-            Class::Closing,
-            Class::Idle,
-        ];
-        for class in classes {
-            if self.is_spared(scope, class, limit) {
+        for (step, (class, level)) in steps().enumerate() {
+            if self.is_spared(scope, step, limit) {
                 return None;
             }
             let found = match class {
                 Class::Idle if !scope.is_prefix() => {
                     self.idle_of_the_most_populous(scope, newcomer, now)
                 }
-                _ => self.longest_silent(scope, class, class.protection(), now),
+                _ => self.longest_silent(scope, class, level, class.protection(), now),
             };
             if let Some(cell) = found {
                 return Some((cell, class));
@@ -124,27 +119,30 @@ impl EvictionOrder {
         None
     }
 
-    fn is_spared(&self, scope: Scope, class: Class, limit: usize) -> bool {
+    fn is_spared(&self, scope: Scope, step: usize, limit: usize) -> bool {
         let counts = self.counts.get(&scope).copied().unwrap_or_default();
-        match class {
-            Class::Undelivered => false,
-            Class::Unvalidated => 2 * counts[0] >= limit,
-            Class::Closing | Class::Idle => fills_share(counts[0] + counts[1], limit),
-        }
+        step > 0 && fills_share(sum(&counts[..step.min(CLOSING)]), limit)
     }
 
     fn longest_silent(
         &mut self,
         scope: Scope,
         class: Class,
+        level: u8,
         protection: Duration,
         now: Instant,
     ) -> Option<Arc<SessionCell>> {
+        let first = Rank {
+            class,
+            level,
+            silent_since: Instant::ZERO,
+        };
         loop {
-            let from = (scope, class, Instant::ZERO, SessionId(0));
-            let (&(at, kind, silent_since, _), cell) = self.entries.range(from..).next()?;
-            let silent = now.saturating_since(silent_since) > protection;
-            if at != scope || kind != class || !silent || !self.checks.take(now) {
+            let from = (scope, first, SessionId(0));
+            let (&(at, rank, _), cell) = self.entries.range(from..).next()?;
+            let is_here = (at, rank.class, rank.level) == (scope, class, level);
+            let silent = now.saturating_since(rank.silent_since) > protection;
+            if !is_here || !silent || !self.checks.take(now) {
                 return None;
             }
             let cell = Arc::clone(cell);
@@ -178,33 +176,33 @@ impl EvictionOrder {
                 true => PROTECTED,
                 false => PROTECTED_VALIDATED,
             };
-            self.longest_silent(prefix, Class::Idle, protection, now)
+            self.longest_silent(prefix, Class::Idle, 0, protection, now)
         })
     }
 
     fn put(&mut self, cell: &Arc<SessionCell>, rank: Rank) {
         for scope in Scope::all_of(cell.peer) {
-            let key = (scope, rank.class, rank.silent_since, cell.id);
+            let key = (scope, rank, cell.id);
             self.entries.insert(key, Arc::clone(cell));
         }
-        self.count_one(cell.peer, rank.class, |count| *count += 1);
+        self.count_one(cell.peer, rank, |count| *count += 1);
     }
 
     fn take(&mut self, cell: &Arc<SessionCell>, rank: Rank) {
         for scope in Scope::all_of(cell.peer) {
-            let key = (scope, rank.class, rank.silent_since, cell.id);
+            let key = (scope, rank, cell.id);
             self.entries.remove(&key);
         }
-        self.count_one(cell.peer, rank.class, |count| *count -= 1);
+        self.count_one(cell.peer, rank, |count| *count -= 1);
     }
 
-    fn count_one(&mut self, peer: SocketAddr, class: Class, change: impl Fn(&mut usize)) {
+    fn count_one(&mut self, peer: SocketAddr, rank: Rank, change: impl Fn(&mut u32)) {
         let mut idle = (0, 0);
         for scope in Scope::all_of(peer) {
             let counts = self.counts.entry(scope).or_default();
-            let before = counts[Class::Idle as usize];
-            change(&mut counts[class as usize]);
-            idle = (before, counts[Class::Idle as usize]);
+            let before = counts[IDLE] as usize;
+            change(&mut counts[rank.step()]);
+            idle = (before, counts[IDLE] as usize);
             if counts.iter().all(|&count| count == 0) {
                 self.counts.remove(&scope);
             }
@@ -222,6 +220,39 @@ impl EvictionOrder {
     }
 }
 
+impl Rank {
+    /// Its place among [`steps`].
+    const fn step(self) -> usize {
+        match self.class {
+            Class::Undelivered => 0,
+            Class::Unvalidated => 1 + self.level as usize,
+            Class::Closing => CLOSING,
+            Class::Idle => IDLE,
+        }
+    }
+}
+
+/// Classes and levels in the order of eviction.
+fn steps() -> impl Iterator<Item = (Class, u8)> {
+    let unvalidated = (0..LEVELS).map(|level| (Class::Unvalidated, level));
+    std::iter::once((Class::Undelivered, 0))
+        .chain(unvalidated)
+        .chain([(Class::Closing, 0), (Class::Idle, 0)])
+}
+
+fn sum(counts: &[u32]) -> usize {
+    counts.iter().sum::<u32>() as usize
+}
+
+/// The level of an unvalidated session that has delivered this much in this time. Each is sixteen
+/// times the one before: who forges sessions pays in bytes and in time.
+pub(crate) fn level(bytes: u64, time: Duration) -> u8 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let product = bytes.saturating_mul(millis).max(1);
+    let level = product.ilog2() / 4;
+    u8::try_from(level).map_or(LEVELS, |level| level.min(LEVELS - 1))
+}
+
 impl Class {
     pub(crate) const fn is_validated(self) -> bool {
         matches!(self, Self::Closing | Self::Idle)
@@ -236,7 +267,7 @@ impl Class {
     }
 }
 
-/// Whether this many unvalidated sessions are as many as may be where they displace validated ones.
+/// Whether this many unvalidated sessions are as many as may be where they displace better ones.
 pub(crate) const fn fills_share(unvalidated: usize, limit: usize) -> bool {
     unvalidated.saturating_mul(UNVALIDATED_SHARE) >= limit
 }
@@ -308,9 +339,14 @@ impl Scope {
 pub(crate) const PROTECTED: Duration = Duration::from_secs(1);
 /// The same for a validated session, unless its prefix has more sessions than the newcomer's.
 const PROTECTED_VALIDATED: Duration = Duration::from_secs(60);
-/// Unvalidated sessions displace validated ones up to this part of a bound: forged first datagrams
-/// cost nothing, and would end all others.
+/// Unvalidated sessions displace better ones up to this part of a bound: forged first datagrams cost
+/// nothing, and would end all others.
 const UNVALIDATED_SHARE: usize = 16;
+/// Levels of [`Class::Unvalidated`]: the last is a gigabyte in a day, or more.
+pub(crate) const LEVELS: u8 = 16;
+const CLOSING: usize = 1 + LEVELS as usize;
+const IDLE: usize = CLOSING + 1;
+const STEPS: usize = IDLE + 1;
 /// A millisecond or so.
 const CHECKS_PER_WINDOW: usize = 8_192;
 /// Prefixes that are searched for a session that is idle.
@@ -349,6 +385,29 @@ mod tests {
         };
         assert_eq!(limits("10.0.0.1:1"), [65_536, 1_024]);
         assert_eq!(limits("[2001:db8::1]:1"), [65_536, 16_384, 4_096, 1_024]);
+    }
+
+    #[test]
+    fn levels_grow_with_bytes_and_time() {
+        let of = |bytes, ms| level(bytes, Duration::from_millis(ms));
+        assert_eq!(
+            (of(0, 1_000), of(1, 15), of(1, 16), of(16, 1)),
+            (0, 0, 1, 1)
+        );
+        assert_eq!((of(2, 50), of(3_000, 300), of(3_000, 30_000)), (1, 4, 6));
+        assert_eq!(of(u64::MAX, u64::MAX), LEVELS - 1);
+    }
+
+    #[test]
+    fn steps_are_in_the_order_of_eviction() {
+        let ranks = steps().map(|(class, level)| Rank {
+            class,
+            level,
+            silent_since: Instant::ZERO,
+        });
+        let ranks: Vec<Rank> = ranks.collect();
+        assert!(ranks.is_sorted());
+        assert!(ranks.iter().map(|rank| rank.step()).eq(0..STEPS));
     }
 
     #[test]

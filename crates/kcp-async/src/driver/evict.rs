@@ -133,7 +133,7 @@ impl EndpointDriver {
         let counted = ranked.inspect(|(rank, _)| {
             unvalidated += usize::from(!rank.class.is_validated());
         });
-        let first = counted.min_by_key(|(rank, cell)| (rank.class, rank.silent_since, cell.id));
+        let first = counted.min_by_key(|(rank, cell)| (*rank, cell.id));
         let Some((rank, victim)) = first.map(|(rank, cell)| (rank, Arc::clone(cell))) else {
             return false;
         };

@@ -1,7 +1,7 @@
 //! Where a session stands in the order of eviction (`docs/protocol.md` 11.4.1).
 
 use super::Session;
-use crate::eviction::{Class, Rank};
+use crate::eviction::{self, Class, Rank};
 
 impl Session {
     /// Class and silence as they are now.
@@ -11,8 +11,13 @@ impl Session {
             true => self.engine.last_heard(),
             false => self.engine.last_new_push(),
         };
+        let class = self.class();
         Rank {
-            class: self.class(),
+            class,
+            level: match class {
+                Class::Unvalidated => self.level(),
+                _ => 0,
+            },
             silent_since: heard.unwrap_or_else(|| self.life.created()),
         }
     }
@@ -28,6 +33,14 @@ impl Session {
             true => Class::Closing,
             false => Class::Idle,
         }
+    }
+
+    /// Bytes delivered, and the time from the first to the last of them.
+    fn level(&self) -> u8 {
+        let created = self.life.created();
+        let last = self.engine.last_new_push().unwrap_or(created);
+        let bytes = self.engine.stats().payload_received;
+        eviction::level(bytes, last.saturating_since(created))
     }
 
     /// Whether the application got more than the first datagram: a forged one brings that much.

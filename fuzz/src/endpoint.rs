@@ -27,7 +27,7 @@ const PER_SOURCE: usize = 3;
 /// Source prefixes that [`draw_address`] knows.
 const PREFIXES: usize = 3;
 /// `time_wait.rs` keeps no more.
-const TIME_WAIT: usize = 8_192;
+const TIME_WAIT: usize = 8_192 + 1_024;
 /// An input of a few KiB does not get to open more.
 const STREAMS: usize = 64;
 /// Longer than any linger and time-wait here: the largest RTO is a minute.

@@ -189,7 +189,7 @@ impl Shared {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text).into());
         }
         let conv = match conv {
-            Some(conv) if self.is_late(peer, conv) => {
+            Some(conv) if self.has_ended(peer, conv) => {
                 let text = "a session with this peer and conversation id has just ended: late datagrams of it \
                             may still arrive (TIME-WAIT)";
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, text).into());
@@ -233,6 +233,12 @@ impl Shared {
     /// Whether this conversation ended a short while ago.
     pub(crate) fn is_late(&self, peer: SocketAddr, conv: Conv) -> bool {
         self.time_wait.lock("is late").contains(peer, conv)
+    }
+
+    /// The same, of a validated peer: a record of any other may come from a forged datagram.
+    fn has_ended(&self, peer: SocketAddr, conv: Conv) -> bool {
+        let time_wait = self.time_wait.lock("has ended");
+        time_wait.contains_validated(peer, conv)
     }
 
     /// Puts a session on the driver's list and wakes it.

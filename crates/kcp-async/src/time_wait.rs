@@ -13,7 +13,7 @@ use kcp_engine::{Conv, Instant, KcpHeader, Sn, WireTs};
 
 use crate::gate;
 use answer::Asked;
-use shares::{Rank, Shares};
+use shares::{Rank, Shares, UNVALIDATED, VALIDATED};
 
 pub(crate) use answer::Answer;
 
@@ -52,6 +52,9 @@ pub(crate) struct Ending {
     pub(crate) tells: bool,
     /// Only for as long as it takes to tell the peer: a socket stays open for this record alone.
     pub(crate) brief: bool,
+    /// When the record begins, if that is before the end of the session: late copies are of what came
+    /// until then.
+    pub(crate) since: Option<Instant>,
     /// The local address to answer from.
     pub(crate) source: Option<IpAddr>,
 }
@@ -84,13 +87,16 @@ pub(crate) struct Notice {
     pub(crate) header: KcpHeader,
 }
 
-/// The conversations that ended a short while ago, at most [`LIMIT`] of them.
+/// The conversations that ended a short while ago, a bounded number of them.
 #[derive(Debug, Default)]
 pub(crate) struct TimeWait {
     records: HashMap<Key, Record, RandomState>,
     order: BTreeSet<(Instant, Key)>,
     notices: BTreeSet<(Instant, Key)>,
     shares: Shares,
+    /// Records of peers that were never validated. They make room for each other only: forged first
+    /// datagrams leave as many as the application ends sessions.
+    unvalidated: Shares,
     evicted: u64,
 }
 
@@ -98,13 +104,20 @@ impl TimeWait {
     /// Remembers a conversation.
     pub(crate) fn insert(&mut self, now: Instant, key: Key, ending: Ending) {
         self.remove(key);
-        while let Some(victim) = self.shares.victim(now, key, self.records.len() >= LIMIT) {
+        let record = Record::new(now, ending);
+        if record.until <= now {
+            return;
+        }
+        let bounds = match record.validated {
+            true => VALIDATED,
+            false => UNVALIDATED,
+        };
+        while let Some(victim) = self.shares_of(record.validated).victim(now, key, bounds) {
             self.remove(victim);
             self.evicted += 1;
         }
-        let record = Record::new(now, ending);
         self.order.insert((record.until, key));
-        self.shares.add(key, record.rank);
+        self.shares_of(record.validated).add(key, record.rank);
         if record.resets_left > 0 {
             self.notices.insert((record.reset_at, key));
         }
@@ -114,6 +127,12 @@ impl TimeWait {
     /// Whether this conversation ended a short while ago.
     pub(crate) fn contains(&self, addr: SocketAddr, conv: Conv) -> bool {
         self.records.contains_key(&(addr, conv))
+    }
+
+    /// Whether it did, and the peer's address was validated.
+    pub(crate) fn contains_validated(&self, addr: SocketAddr, conv: Conv) -> bool {
+        let record = self.records.get(&(addr, conv));
+        record.is_some_and(|record| record.validated)
     }
 
     /// What a datagram of such a conversation is answered, and from which address; `None` if there is
@@ -180,7 +199,14 @@ impl TimeWait {
         if let Some(record) = self.records.remove(&key) {
             self.order.remove(&(record.until, key));
             self.notices.remove(&(record.reset_at, key));
-            self.shares.remove(key, record.rank);
+            self.shares_of(record.validated).remove(key, record.rank);
+        }
+    }
+
+    const fn shares_of(&mut self, validated: bool) -> &mut Shares {
+        match validated {
+            true => &mut self.shares,
+            false => &mut self.unvalidated,
         }
     }
 }
@@ -192,7 +218,7 @@ impl Record {
             true => four.min(SHORTEST),
             false => four.clamp(SHORTEST, LONGEST),
         };
-        let until = now + lasts;
+        let until = ending.since.unwrap_or(now) + lasts;
         Self {
             until,
             rank: match ending.farewell {
@@ -216,8 +242,10 @@ impl Record {
     }
 }
 
-/// Most records kept. About 300 bytes each.
+/// Most records of validated peers. About 300 bytes each.
 const LIMIT: usize = 8_192;
+/// Most records of other peers.
+const UNVALIDATED_LIMIT: usize = 1_024;
 /// Longer than a datagram lives on any path that a user would put up with.
 const SHORTEST: Duration = Duration::from_secs(10);
 /// A peer chooses our RTO by when it acknowledges, and must not choose how long it is remembered.

@@ -1,5 +1,6 @@
 //! Shares of the TIME-WAIT table by source prefix, and which record makes room. Pure.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
@@ -21,8 +22,21 @@ pub(super) enum Rank {
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     ranked: BTreeSet<(Scope, Rank, Key)>,
-    counts: HashMap<Scope, usize, RandomState>,
-    populous: BTreeSet<(usize, Scope)>,
+    counts: HashMap<Scope, Count, RandomState>,
+    /// Of prefixes with as many records the one that changed longest ago is the last.
+    populous: BTreeSet<(Count, Scope)>,
+    len: usize,
+    changes: u64,
+}
+
+/// Records of a prefix, and its last change.
+type Count = (usize, Reverse<u64>);
+
+/// How many records there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    table: usize,
+    prefix: usize,
 }
 
 impl Shares {
@@ -39,12 +53,13 @@ impl Shares {
     }
 
     /// The record that makes room for one of this address in a full share or table.
-    pub(super) fn victim(&self, now: Instant, newcomer: Key, table_is_full: bool) -> Option<Key> {
+    pub(super) fn victim(&self, now: Instant, newcomer: Key, bounds: Bounds) -> Option<Key> {
         let own = Scope::prefix(newcomer.0);
-        if self.counts.get(&own).is_some_and(|&count| count >= SHARE) {
+        let has = self.counts.get(&own).map_or(0, |&(count, _)| count);
+        if has >= bounds.prefix {
             return self.first_of(own, now);
         }
-        let (_, most) = self.populous.last().filter(|_| table_is_full)?;
+        let (_, most) = self.populous.last().filter(|_| self.len >= bounds.table)?;
         self.first_of(*most, now)
     }
 
@@ -67,10 +82,12 @@ impl Shares {
     }
 
     fn count(&mut self, prefix: Scope, change: impl Fn(usize) -> usize) {
-        let old = self.counts.remove(&prefix).unwrap_or(0);
+        let old = self.counts.remove(&prefix).unwrap_or_default();
         self.populous.remove(&(old, prefix));
-        let new = change(old);
-        if new > 0 {
+        self.changes += 1;
+        let new = (change(old.0), Reverse(self.changes));
+        self.len = self.len + new.0 - old.0;
+        if new.0 > 0 {
             self.counts.insert(prefix, new);
             self.populous.insert((new, prefix));
         }
@@ -79,3 +96,13 @@ impl Shares {
 
 /// Most records of one source prefix: a quarter of the table.
 pub(super) const SHARE: usize = super::LIMIT / 4;
+
+pub(super) const VALIDATED: Bounds = Bounds {
+    table: super::LIMIT,
+    prefix: SHARE,
+};
+
+pub(super) const UNVALIDATED: Bounds = Bounds {
+    table: super::UNVALIDATED_LIMIT,
+    prefix: super::UNVALIDATED_LIMIT / 4,
+};

@@ -31,6 +31,7 @@ const ORDERLY: Ending = Ending {
     validated: true,
     tells: false,
     brief: false,
+    since: None,
     source: None,
 };
 
@@ -329,4 +330,48 @@ fn questions_about_what_was_given_up_get_resets() {
         let answer = wait.receive(at(1), key(1), bytes, || None);
         assert_eq!(answer, Some(Answer::Silence));
     }
+}
+
+/// protocol.md 12.3: records of unvalidated peers make room for each other only.
+#[test]
+fn unvalidated_peers_push_out_no_record_of_others() {
+    let unvalidated = Ending {
+        validated: false,
+        tells: false,
+        ..GIVEN_UP
+    };
+    let mut wait = TimeWait::default();
+    let honest = [(peer(0, 1), ORDERLY), (peer(60_000, 1), GIVEN_UP)];
+    for (key, ending) in honest {
+        wait.insert(at(0), key, ending);
+    }
+    for prefix in 1..20_000 {
+        wait.insert(at(5), peer(prefix, 1), unvalidated);
+    }
+    for port in 0..2_000 {
+        wait.insert(at(5), peer(30_000, port), unvalidated);
+    }
+    assert!(honest.iter().all(|(key, _)| has(&wait, *key)));
+    assert_eq!(wait.len(), 2 + UNVALIDATED_LIMIT);
+    assert_eq!(wait.evicted(), 21_999 - UNVALIDATED_LIMIT as u64);
+    let left = (1..20_000).filter(|&prefix| has(&wait, peer(prefix, 1)));
+    assert!(left.eq(18_978..20_000), "the oldest first");
+}
+
+#[test]
+fn a_record_of_an_unvalidated_peer_begins_with_its_last_data() {
+    let since = |seconds| Ending {
+        validated: false,
+        tells: false,
+        since: Some(at(seconds)),
+        ..GIVEN_UP
+    };
+    let mut wait = TimeWait::default();
+    wait.insert(at(20), key(1), since(15));
+    assert_eq!(wait.next(), Some(at(25)));
+    assert!(!wait.contains_validated(key(1).0, key(1).1));
+    wait.insert(at(20), key(2), since(10));
+    assert!(!has(&wait, key(2)), "late copies are over");
+    wait.insert(at(20), key(1), since(9));
+    assert_eq!((wait.len(), wait.next()), (0, None));
 }

@@ -22,6 +22,7 @@ mod forge;
 mod ghost;
 mod hold;
 mod loopback;
+mod records;
 mod reflect;
 mod replay;
 mod reset;

@@ -198,8 +198,8 @@ async fn two_servers_do_not_talk_to_each_other() {
     assert_eq!(net.take_sent().len(), 0, "silence");
 }
 
-/// The table of finished conversations is bounded, and forging what it remembers makes it answer
-/// one ACK for one FIN.
+/// Forged sessions that end for want of an answer are not remembered: late copies of their first
+/// datagram are over.
 #[tokio::test(start_paused = true)]
 async fn time_wait_is_bounded_under_a_flood() {
     let net = Net::clean();
@@ -211,15 +211,9 @@ async fn time_wait_is_bounded_under_a_flood() {
             .await;
         sleep(secs(11)).await;
         let stats = server.stats();
-        assert_eq!((stats.sessions, stats.time_wait), (0, 8_192), "the bound");
+        assert_eq!((stats.sessions, stats.time_wait), (0, 0));
     }
-    sleep(secs(11)).await;
-    assert_eq!(server.stats().time_wait, 0);
-    figure(
-        "conversations remembered after a flood",
-        "8,192 for 10 s",
-        "none",
-    );
+    figure("conversations remembered after a flood", "none", "none");
 }
 
 /// Beyond the budgets of their sessions, forged datagrams from everywhere get what the endpoint allows

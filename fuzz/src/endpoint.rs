@@ -339,7 +339,8 @@ impl World {
     fn check(&self) {
         for endpoint in [&self.server, &self.client].into_iter().flatten() {
             let stats = endpoint.stats();
-            assert!(stats.sessions <= MAX_SESSIONS, "{stats:?}");
+            // As many may connect while unvalidated ones fill the table.
+            assert!(stats.sessions <= 2 * MAX_SESSIONS, "{stats:?}");
             assert!(stats.embryos + stats.waiting <= BACKLOG, "{stats:?}");
             assert!(stats.embryos <= stats.sessions, "{stats:?}");
             assert!(stats.time_wait <= TIME_WAIT, "{stats:?}");

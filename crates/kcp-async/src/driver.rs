@@ -98,6 +98,7 @@ impl EndpointDriver {
         let timer = Box::pin(tokio::time::sleep_until(tokio::time::Instant::now()));
         let busy_poll = BusyPoll::new(shared.config.busy_poll_time());
         Self {
+            eviction: EvictionOrder::new(Arc::clone(&shared.unvalidated)),
             shared,
             deadlines: Deadlines::new(),
             time_wait_due: None,
@@ -110,7 +111,6 @@ impl EndpointDriver {
             extras: PrefixBudget::of_extras(),
             openings: OpeningBudget::default(),
             unknown: Vec::new(),
-            eviction: EvictionOrder::default(),
             embryos: BTreeMap::new(),
             waiting: evict::Survey::default(),
             receive_buffers: receive::FEWEST_BUFFERS,

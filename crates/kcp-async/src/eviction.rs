@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -51,6 +52,8 @@ pub(crate) struct EvictionOrder {
     counts: HashMap<Scope, [u32; STEPS], RandomState>,
     /// Source prefixes by how many of their sessions are of [`Class::Idle`], in each scope around them.
     populous: BTreeSet<(Scope, usize, Scope)>,
+    /// Entries of unvalidated peers, for those who connect.
+    unvalidated: Arc<AtomicUsize>,
     checks: Checks,
 }
 
@@ -62,6 +65,14 @@ struct Checks {
 }
 
 impl EvictionOrder {
+    /// Keeps the number of unvalidated sessions there.
+    pub(crate) fn new(unvalidated: Arc<AtomicUsize>) -> Self {
+        Self {
+            unvalidated,
+            ..Self::default()
+        }
+    }
+
     /// Enters an accepted session.
     pub(crate) fn enter(&mut self, cell: &Arc<SessionCell>, session: &mut Session) {
         let rank = session.rank();
@@ -186,6 +197,9 @@ impl EvictionOrder {
             self.entries.insert(key, Arc::clone(cell));
         }
         self.count_one(cell.peer, rank, |count| *count += 1);
+        if !rank.class.is_validated() {
+            self.unvalidated.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn take(&mut self, cell: &Arc<SessionCell>, rank: Rank) {
@@ -194,6 +208,9 @@ impl EvictionOrder {
             self.entries.remove(&key);
         }
         self.count_one(cell.peer, rank, |count| *count -= 1);
+        if !rank.class.is_validated() {
+            self.unvalidated.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn count_one(&mut self, peer: SocketAddr, rank: Rank, change: impl Fn(&mut u32)) {

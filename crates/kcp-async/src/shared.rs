@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     memory: Arc<ReceiveMemory>,
     pub(crate) counters: Counters,
     pub(crate) router: Mutex<Router<Arc<SessionCell>>>,
+    /// Accepted sessions of unvalidated peers. Only the driver changes it.
+    pub(crate) unvalidated: Arc<AtomicUsize>,
     pub(crate) accepted: Mutex<AcceptQueue>,
     /// Only the driver changes it. Locked after the router, and nothing is locked after it.
     pub(crate) time_wait: Mutex<TimeWait>,
@@ -105,6 +107,7 @@ impl Shared {
             memory: Arc::new(ReceiveMemory::with_limit(config.receive_memory_bytes())),
             counters: Counters::default(),
             router: Mutex::new(Router::new()),
+            unvalidated: Arc::default(),
             accepted: Mutex::new(AcceptQueue {
                 ready: VecDeque::new(),
                 waiters: Wakers::default(),
@@ -175,7 +178,9 @@ impl Shared {
         if let Some(reason) = self.ended() {
             return Err(reason.into());
         }
-        if router.len() >= self.config.session_limit() {
+        // Forged first datagrams fill the table: those sessions make room for the next newcomer.
+        let unvalidated = self.unvalidated.load(Ordering::Relaxed);
+        if router.len().saturating_sub(unvalidated) >= self.config.session_limit() {
             let text = "the endpoint has as many sessions as it may";
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text).into());
         }

@@ -60,19 +60,22 @@ impl EndpointDriver {
         let mut scopes: Vec<Scope> = Scope::all_of(peer).collect();
         while let Some(scope) = scopes.pop() {
             let limit = scope.limit(table, source);
-            let count = match scope {
-                Scope::TABLE => router.len(),
-                _ => self.eviction.count(scope),
-            };
-            if count < limit {
-                continue;
+            // Sessions that connected may have filled the table further than that.
+            while self.sessions_in(router, scope) >= limit {
+                let Some((victim, class)) = self.eviction.victim(scope, limit, peer, now) else {
+                    return false;
+                };
+                self.evict(router, &victim, class);
             }
-            let Some((victim, class)) = self.eviction.victim(scope, limit, peer, now) else {
-                return false;
-            };
-            self.evict(router, &victim, class);
         }
         true
+    }
+
+    fn sessions_in(&self, router: &Router<Arc<SessionCell>>, scope: Scope) -> usize {
+        match scope {
+            Scope::TABLE => router.len(),
+            _ => self.eviction.count(scope),
+        }
     }
 
     fn evict_embryo(&mut self, router: &mut Router<Arc<SessionCell>>, now: Instant) -> bool {

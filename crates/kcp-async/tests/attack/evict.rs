@@ -565,6 +565,43 @@ async fn connected_sessions_are_not_evicted() {
     assert_eq!(server.stats().evicted_undelivered, 4 * 9);
 }
 
+/// The endpoint's own connects count what connected and what is validated.
+#[tokio::test(start_paused = true)]
+async fn a_full_table_of_forged_sessions_refuses_no_connect() {
+    let net = Net::clean();
+    let other = net.endpoint("10.7.7.7:7", turbo().allow_shared_remote(true));
+    echo(&other);
+    let config = turbo().max_sessions(100).allow_shared_remote(true);
+    let (server, wire) = Wire::server(&net, config);
+    sink(&server);
+    wire.flood((0..200).map(|n| (scattered(n), opener(n + 1))))
+        .await;
+    assert_eq!(server.stats().sessions, 100);
+    let mut streams = Vec::new();
+    for silent in [0, 300] {
+        sleep(secs(silent)).await;
+        for _ in 0..50 {
+            let stream = server.connect("10.7.7.7:7").await.unwrap();
+            stream.send(b"out").await.unwrap();
+            assert_eq!(stream.recv_message().await.unwrap(), b"out");
+            sleep(ms(15)).await;
+            streams.push(stream);
+        }
+    }
+    assert_eq!(server.stats().sessions, 200);
+    let error = server.connect("10.7.7.7:7").await.unwrap_err();
+    assert_eq!(
+        std::io::Error::from(error).kind(),
+        std::io::ErrorKind::QuotaExceeded
+    );
+    // A newcomer brings the table back to its bound.
+    drop(streams.split_off(1));
+    sleep(secs(60)).await;
+    wire.flood([(scattered(1_000), opener(1))]).await;
+    assert_eq!(server.stats().sessions, 100);
+    assert_eq!(streams[0].close_reason(), None);
+}
+
 /// One address has 64 sessions at most, unless the endpoint is told that it may have more.
 #[tokio::test(start_paused = true)]
 async fn sessions_of_one_address_are_bounded() {

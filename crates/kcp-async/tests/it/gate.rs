@@ -164,7 +164,13 @@ async fn sessions_are_bounded_in_all_and_per_source() {
     sleep(ms(100)).await;
     assert_eq!(counts(&server), (6, 0, 6));
     assert_eq!(server.stats().dropped_limit, 6 + 8);
-    let error = server.connect("10.1.1.1:1").await.unwrap_err();
+    // What connects counts, and what is validated.
+    let mut connected = Vec::new();
+    for host in 1..=6 {
+        let peer = format!("10.1.1.{host}:1");
+        connected.push(server.connect(peer).await.unwrap());
+    }
+    let error = server.connect("10.1.1.7:1").await.unwrap_err();
     assert!(matches!(error, KcpError::Io(_)), "{error}");
 }
 

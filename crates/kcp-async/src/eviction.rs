@@ -7,7 +7,7 @@
 //! a second, [`CHECKS_PER_WINDOW`] of them in 100 ms. Sessions that connected are never evicted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,35 +15,15 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use kcp_engine::Instant;
 
+use class::{CLOSING, IDLE, PROTECTED_VALIDATED, STEPS, steps, sum};
+pub(crate) use class::{Class, PROTECTED, Rank, fills_share, level};
+pub(crate) use scope::Scope;
+
 use crate::deadlines::SessionId;
 use crate::session::{Session, SessionCell};
 
-/// Why a session may be evicted; earlier classes go first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Class {
-    /// The address is not validated, and the application got nothing beyond the first datagram.
-    Undelivered,
-    /// The address is not validated.
-    Unvalidated,
-    /// The application has closed it.
-    Closing,
-    /// All others.
-    Idle,
-}
-
-/// Where a session stands in the order: its class, within [`Class::Unvalidated`] how much it has
-/// delivered, and since when it is silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Rank {
-    pub(crate) class: Class,
-    /// Below [`LEVELS`]; 0 in all other classes.
-    pub(crate) level: u8,
-    pub(crate) silent_since: Instant,
-}
-
-/// Sessions that have one bound: the endpoint's, or those of a prefix. The first byte is the kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Scope([u8; 8]);
+mod class;
+mod scope;
 
 /// The order of eviction of one endpoint.
 #[derive(Debug, Default)]
@@ -237,58 +217,6 @@ impl EvictionOrder {
     }
 }
 
-impl Rank {
-    /// Its place among [`steps`].
-    const fn step(self) -> usize {
-        match self.class {
-            Class::Undelivered => 0,
-            Class::Unvalidated => 1 + self.level as usize,
-            Class::Closing => CLOSING,
-            Class::Idle => IDLE,
-        }
-    }
-}
-
-/// Classes and levels in the order of eviction.
-fn steps() -> impl Iterator<Item = (Class, u8)> {
-    let unvalidated = (0..LEVELS).map(|level| (Class::Unvalidated, level));
-    std::iter::once((Class::Undelivered, 0))
-        .chain(unvalidated)
-        .chain([(Class::Closing, 0), (Class::Idle, 0)])
-}
-
-fn sum(counts: &[u32]) -> usize {
-    counts.iter().sum::<u32>() as usize
-}
-
-/// The level of an unvalidated session that has delivered this much in this time. Each is sixteen
-/// times the one before: who forges sessions pays in bytes and in time.
-pub(crate) fn level(bytes: u64, time: Duration) -> u8 {
-    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let product = bytes.saturating_mul(millis).max(1);
-    let level = product.ilog2() / 4;
-    u8::try_from(level).map_or(LEVELS, |level| level.min(LEVELS - 1))
-}
-
-impl Class {
-    pub(crate) const fn is_validated(self) -> bool {
-        matches!(self, Self::Closing | Self::Idle)
-    }
-
-    /// For how long after its last datagram a session is not displaced.
-    pub(crate) const fn protection(self) -> Duration {
-        match self.is_validated() {
-            true => PROTECTED_VALIDATED,
-            false => PROTECTED,
-        }
-    }
-}
-
-/// Whether this many unvalidated sessions are as many as may be where they displace better ones.
-pub(crate) const fn fills_share(unvalidated: usize, limit: usize) -> bool {
-    unvalidated.saturating_mul(UNVALIDATED_SHARE) >= limit
-}
-
 impl Checks {
     fn take(&mut self, now: Instant) -> bool {
         let window = now.as_micros() / 100_000;
@@ -300,132 +228,13 @@ impl Checks {
     }
 }
 
-impl Scope {
-    /// All sessions.
-    pub(crate) const TABLE: Self = Self([0; 8]);
-    const LAST: Self = Self([u8::MAX; 8]);
-
-    /// The part of an address that one customer of a network usually has: IPv4 /24, IPv6 /56.
-    pub(crate) fn prefix(addr: SocketAddr) -> Self {
-        match addr.ip().to_canonical() {
-            IpAddr::V4(ip) => {
-                let [a, b, c, _] = ip.octets();
-                Self([4, a, b, c, 0, 0, 0, 0])
-            }
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, g, ..] = ip.octets();
-                Self([6, a, b, c, d, e, f, g])
-            }
-        }
-    }
-
-    /// Every scope of an address, outermost first: the table, for IPv6 /32 and /48, the prefix.
-    pub(crate) fn all_of(addr: SocketAddr) -> impl Iterator<Item = Self> {
-        let prefix = Self::prefix(addr);
-        let Self([kind, a, b, c, d, e, f, _]) = prefix;
-        let networks = (kind == 6).then_some([
-            Self([1, a, b, c, d, 0, 0, 0]),
-            Self([2, a, b, c, d, e, f, 0]),
-        ]);
-        std::iter::once(Self::TABLE)
-            .chain(networks.into_iter().flatten())
-            .chain([prefix])
-    }
-
-    /// How many sessions it may have, if a prefix may have `limit` and the table `table`.
-    pub(crate) const fn limit(self, table: usize, limit: usize) -> usize {
-        match self.0[0] {
-            0 => table,
-            1 => limit.saturating_mul(V6_32),
-            2 => limit.saturating_mul(V6_48),
-            _ => limit,
-        }
-    }
-
-    pub(crate) const fn to_bytes(self) -> [u8; 8] {
-        self.0
-    }
-
-    const fn is_prefix(self) -> bool {
-        self.0[0] >= 4
-    }
-}
-
-/// A session that was heard within this time is not evicted: it is in use, or its peer had no time
-/// to answer yet.
-pub(crate) const PROTECTED: Duration = Duration::from_secs(1);
-/// The same for a validated session, unless its prefix has more sessions than the newcomer's.
-const PROTECTED_VALIDATED: Duration = Duration::from_secs(60);
-/// Unvalidated sessions displace better ones up to this part of a bound: forged first datagrams cost
-/// nothing, and would end all others.
-const UNVALIDATED_SHARE: usize = 16;
-/// Levels of [`Class::Unvalidated`]: the last is a gigabyte in a day, or more.
-pub(crate) const LEVELS: u8 = 16;
-const CLOSING: usize = 1 + LEVELS as usize;
-const IDLE: usize = CLOSING + 1;
-const STEPS: usize = IDLE + 1;
 /// A millisecond or so.
 const CHECKS_PER_WINDOW: usize = 8_192;
 /// Prefixes that are searched for a session that is idle.
 const PREFIXES: usize = 8;
-/// A site has a /48 and 256 prefixes in it; a provider has a /32.
-const V6_48: usize = 4;
-const V6_32: usize = 16;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn scopes(text: &str) -> Vec<Scope> {
-        Scope::all_of(text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn scopes_are_nested() {
-        assert_eq!(scopes("10.0.0.1:1"), scopes("[::ffff:10.0.0.200]:9"));
-        assert_ne!(scopes("10.0.0.1:1")[1], scopes("10.0.1.1:1")[1]);
-        let one = scopes("[2001:db8:0:aa00::1]:1");
-        assert_eq!(one, scopes("[2001:db8:0:aaff::2]:2"));
-        let other = scopes("[2001:db8:0:ab00::1]:1");
-        assert_eq!((&one[..3], one.len()), (&other[..3], 4));
-        assert_ne!(one[3], other[3]);
-        let site = scopes("[2001:db8:1:aa00::1]:1");
-        assert_eq!(one[..2], site[..2]);
-        assert_ne!(one[2], site[2]);
-    }
-
-    #[test]
-    fn limits_grow_with_the_network() {
-        let limits = |text| -> Vec<usize> {
-            let scopes = scopes(text).into_iter();
-            scopes.map(|scope| scope.limit(65_536, 1_024)).collect()
-        };
-        assert_eq!(limits("10.0.0.1:1"), [65_536, 1_024]);
-        assert_eq!(limits("[2001:db8::1]:1"), [65_536, 16_384, 4_096, 1_024]);
-    }
-
-    #[test]
-    fn levels_grow_with_bytes_and_time() {
-        let of = |bytes, ms| level(bytes, Duration::from_millis(ms));
-        assert_eq!(
-            (of(0, 1_000), of(1, 15), of(1, 16), of(16, 1)),
-            (0, 0, 1, 1)
-        );
-        assert_eq!((of(2, 50), of(3_000, 300), of(3_000, 30_000)), (1, 4, 6));
-        assert_eq!(of(u64::MAX, u64::MAX), LEVELS - 1);
-    }
-
-    #[test]
-    fn steps_are_in_the_order_of_eviction() {
-        let ranks = steps().map(|(class, level)| Rank {
-            class,
-            level,
-            silent_since: Instant::ZERO,
-        });
-        let ranks: Vec<Rank> = ranks.collect();
-        assert!(ranks.is_sorted());
-        assert!(ranks.iter().map(|rank| rank.step()).eq(0..STEPS));
-    }
 
     #[test]
     fn checks_are_bounded() {

@@ -297,9 +297,12 @@ impl Session {
             validated,
             tells: given_up && !told_by_peer && validated && engine.peer_knows_close(),
             brief: false,
-            // protocol.md 12.3: whoever forges a first datagram is not to keep the peer out for long.
-            since: (!validated && fate != Fate::Finished)
-                .then(|| engine.last_new_push().unwrap_or(self.life.created())),
+            // A forged first datagram must not keep the peer out (protocol.md 12.3).
+            since: (!validated && fate != Fate::Finished).then(|| {
+                engine
+                    .last_new_push()
+                    .unwrap_or_else(|| self.life.created())
+            }),
             source: self.source,
         })
     }

@@ -27,4 +27,5 @@ mod reflect;
 mod replay;
 mod reset;
 mod starve;
+mod upload;
 mod wire;

@@ -1,0 +1,95 @@
+//! Sets of sessions that have one bound: the table, and the networks around an address. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Sessions that have one bound: the endpoint's, or those of a prefix. The first byte is the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Scope([u8; 8]);
+
+impl Scope {
+    /// All sessions.
+    pub(crate) const TABLE: Self = Self([0; 8]);
+    pub(super) const LAST: Self = Self([u8::MAX; 8]);
+
+    /// The part of an address that one customer of a network usually has: IPv4 /24, IPv6 /56.
+    pub(crate) fn prefix(addr: SocketAddr) -> Self {
+        match addr.ip().to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                Self([4, a, b, c, 0, 0, 0, 0])
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, g, ..] = ip.octets();
+                Self([6, a, b, c, d, e, f, g])
+            }
+        }
+    }
+
+    /// Every scope of an address, outermost first: the table, for IPv6 /32 and /48, the prefix.
+    pub(crate) fn all_of(addr: SocketAddr) -> impl Iterator<Item = Self> {
+        let prefix = Self::prefix(addr);
+        let Self([kind, a, b, c, d, e, f, _]) = prefix;
+        let networks = (kind == 6).then_some([
+            Self([1, a, b, c, d, 0, 0, 0]),
+            Self([2, a, b, c, d, e, f, 0]),
+        ]);
+        std::iter::once(Self::TABLE)
+            .chain(networks.into_iter().flatten())
+            .chain([prefix])
+    }
+
+    /// How many sessions it may have, if a prefix may have `limit` and the table `table`.
+    pub(crate) const fn limit(self, table: usize, limit: usize) -> usize {
+        match self.0[0] {
+            0 => table,
+            1 => limit.saturating_mul(V6_32),
+            2 => limit.saturating_mul(V6_48),
+            _ => limit,
+        }
+    }
+
+    pub(crate) const fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+
+    pub(super) const fn is_prefix(self) -> bool {
+        self.0[0] >= 4
+    }
+}
+
+/// A site has a /48 and 256 prefixes in it; a provider has a /32.
+const V6_48: usize = 4;
+const V6_32: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scopes(text: &str) -> Vec<Scope> {
+        Scope::all_of(text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn scopes_are_nested() {
+        assert_eq!(scopes("10.0.0.1:1"), scopes("[::ffff:10.0.0.200]:9"));
+        assert_ne!(scopes("10.0.0.1:1")[1], scopes("10.0.1.1:1")[1]);
+        let one = scopes("[2001:db8:0:aa00::1]:1");
+        assert_eq!(one, scopes("[2001:db8:0:aaff::2]:2"));
+        let other = scopes("[2001:db8:0:ab00::1]:1");
+        assert_eq!((&one[..3], one.len()), (&other[..3], 4));
+        assert_ne!(one[3], other[3]);
+        let site = scopes("[2001:db8:1:aa00::1]:1");
+        assert_eq!(one[..2], site[..2]);
+        assert_ne!(one[2], site[2]);
+    }
+
+    #[test]
+    fn limits_grow_with_the_network() {
+        let limits = |text| -> Vec<usize> {
+            let scopes = scopes(text).into_iter();
+            scopes.map(|scope| scope.limit(65_536, 1_024)).collect()
+        };
+        assert_eq!(limits("10.0.0.1:1"), [65_536, 1_024]);
+        assert_eq!(limits("[2001:db8::1]:1"), [65_536, 16_384, 4_096, 1_024]);
+    }
+}

@@ -218,19 +218,33 @@ impl KcpEngine {
     fn ack_verdict(&mut self, header: &KcpHeader) -> Verdict {
         let remembered = self.in_flight.remembered(header.sn);
         if let Some(record) = remembered.filter(|record| record.was_sent_at(header.ts)) {
-            if self.proof.has_guessed(self.counters.datagrams_received) {
-                self.counters.ignored_invalid_ack += 1;
-                return Verdict::Ignore;
-            }
             let is_last = record.last_ts == header.ts;
             let sent = is_last.then_some(record.last_sent);
-            self.on_proof();
+            if !self.proof.is_proven() && !self.prove_by_ack() {
+                return Verdict::Ignore;
+            }
             return Verdict::Believe(Some(Echoed { sent }));
         }
         // An old number whose slot was used again can no longer be checked; its una can be.
         if header.sn.is_before(self.in_flight.una()) {
             return Verdict::Believe(None);
         }
+        self.doubt_ack(header)
+    }
+
+    /// A right ACK validates, unless its datagram has guessed wrong before.
+    #[cold]
+    fn prove_by_ack(&mut self) -> bool {
+        if self.proof.has_guessed(self.counters.datagrams_received) {
+            self.counters.ignored_invalid_ack += 1;
+            return false;
+        }
+        self.on_proof();
+        true
+    }
+
+    #[cold]
+    fn doubt_ack(&mut self, header: &KcpHeader) -> Verdict {
         self.counters.ignored_invalid_ack += 1;
         // Only for a segment in flight was there a time stamp to guess.
         let datagram = self.counters.datagrams_received;

@@ -26,11 +26,11 @@ struct HostState {
     sessions: usize,
 }
 
-/// An IPv4 address or an IPv6 /64: what one peer has at the least.
+/// An IPv4 address or an IPv6 /56: providers give one customer that much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Host {
     V4([u8; 4]),
-    V6([u8; 8]),
+    V6([u8; 7]),
 }
 
 /// Where the listener knows a session from.
@@ -141,8 +141,8 @@ impl Host {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.octets()),
             IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g, h])
+                let [a, b, c, d, e, f, g, ..] = address.octets();
+                Self::V6([a, b, c, d, e, f, g])
             }
         }
     }
@@ -193,8 +193,10 @@ mod tests {
         let host = place(&admission, "2001:db8::1");
         let tickets: Vec<_> = std::iter::from_fn(|| host.enter()).collect();
         assert_eq!(tickets.len(), SESSIONS_PER_HOST);
-        let same = place(&admission, "2001:db8::2:0:0:1");
-        assert!(same.enter().is_none(), "the same /64");
+        let same = place(&admission, "2001:db8:0:ff:2::1");
+        assert!(same.enter().is_none(), "the same /56");
+        let other = place(&admission, "2001:db8:0:100::1");
+        assert!(poll(pin!(other.enter().unwrap().slot())).is_ready());
         let mut slots: Vec<_> = tickets.iter().map(|t| Box::pin(t.slot())).collect();
         let mut held: Vec<_> = slots
             .iter_mut()

@@ -104,10 +104,7 @@ impl Shared {
             queue_limit: config.queue_limit(),
             reserve: Arc::default(),
             pool: default_pool(),
-            memory: Arc::new(
-                ReceiveMemory::with_limit(config.receive_memory_bytes())
-                    .shared_by(config.session_limit()),
-            ),
+            memory: Arc::new(ReceiveMemory::with_limit(config.receive_memory_bytes())),
             counters: Counters::default(),
             router: Mutex::new(Router::new()),
             unvalidated: Arc::default(),

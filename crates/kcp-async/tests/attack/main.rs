@@ -15,7 +15,6 @@
 )]
 mod net;
 
-mod account;
 mod alias;
 mod evict;
 mod flood;

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may fail")]
 
 mod api;
-mod backlog;
 mod close;
 mod descriptors;
 mod gate;

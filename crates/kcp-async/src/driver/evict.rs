@@ -177,9 +177,6 @@ impl EndpointDriver {
             remembered: class != Class::Undelivered,
             had_alias,
         });
-        if class == Class::Undelivered {
-            self.tell_of_eviction(cell, &session);
-        }
         if session.embryo.take().is_some() {
             router.embryo_gone();
             self.embryos.remove(&cell.id);

@@ -89,22 +89,6 @@ impl EndpointDriver {
         }
     }
 
-    /// protocol.md 11.4.1: no record stays of a session of which nothing was delivered, and a peer of ours
-    /// that waits for an answer would not ask. This RST makes it ask.
-    pub(super) fn tell_of_eviction(&mut self, cell: &SessionCell, session: &Session) {
-        if !session.may_tell_unvalidated() {
-            return;
-        }
-        let path = Path {
-            peer: cell.peer,
-            local: session.source,
-        };
-        if self.may_reset(path, cell.conv, self.shared.clock.now()) {
-            let unasked = gate::reset(cell.conv, WireTs::new(0));
-            self.replies.push((path, unasked.to_bytes()));
-        }
-    }
-
     /// Whether a RST may leave. None does under conv 0: whether an address has a session is not to be
     /// learned.
     fn may_reset(&mut self, path: Path, conv: Conv, now: Instant) -> bool {

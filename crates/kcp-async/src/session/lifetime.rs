@@ -427,21 +427,14 @@ impl Lifetime {
 
     /// A peer that only sends has nothing of ours to acknowledge: it is asked twice in the time that
     /// an unvalidated session may be silent, because an answer validates it (protocol.md 11.1); while
-    /// a writer waits for that, once a second. The first of the two leaves before the session may be evicted,
-    /// unless what it was answered is under way, or the peer has shown that its answer validates nothing.
+    /// a writer waits for that, once a second.
     fn next_validation_question(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
         if let Some(since) = self.writer_since {
             return Some(since.max(self.last_question.unwrap_or(since)) + VALIDATION_QUESTIONS);
         }
         let last_new = engine.last_new_push().unwrap_or(self.created);
         let quarter = times.unproven / 4;
-        let half = last_new + quarter * 2;
-        let is_early = !engine.peer_is_stock() && engine.is_drained() && engine.has_begun();
-        let questions = match is_early {
-            true => [self.created + EARLY_QUESTION.min(quarter), half],
-            false => [half, last_new + quarter * 3],
-        };
-        questions
+        [last_new + quarter * 2, last_new + quarter * 3]
             .into_iter()
             .find(|&at| self.last_question.is_none_or(|asked| asked < at))
     }
@@ -449,9 +442,6 @@ impl Lifetime {
 
 /// Between the questions for a writer that waits for the validation of the address.
 const VALIDATION_QUESTIONS: Duration = Duration::from_secs(1);
-
-/// From the first datagram. A second after it the session may be evicted (protocol.md 11.4.1).
-const EARLY_QUESTION: Duration = Duration::from_millis(500);
 
 /// protocol.md 12.5.1: when a session ends whose oldest segment never passes while the peer is heard. On a path that only
 /// loses much, so many transmissions in a row fail about never.

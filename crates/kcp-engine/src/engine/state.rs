@@ -112,11 +112,6 @@ impl KcpEngine {
         })
     }
 
-    /// Whether the first segment has arrived.
-    pub fn has_begun(&self) -> bool {
-        self.receiver.next() != self.first_sn
-    }
-
     /// When something arrived last that passed the checks and was not only data that had arrived
     /// before.
     pub const fn last_news(&self) -> Option<Instant> {

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::admission::{Admission, Place};
+use super::greeting::GREETING;
 use super::pace::Pace;
 use super::report::SessionReport;
-use super::session::{Context, GREETING, Job, Side, session};
+use super::session::{Context, Job, Side, session};
 use super::throttle::Throttle;
 use crate::cmd::Output;
 use crate::error::{Failure, Kind};

@@ -1,6 +1,8 @@
 //! What `send`, `recv` and `serve` share: one session of the copy protocol over a stream.
 
 mod admission;
+mod end;
+mod greeting;
 mod leftover;
 mod link;
 mod listen;

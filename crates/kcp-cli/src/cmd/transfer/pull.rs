@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use tokio::io::AsyncRead;
 
+use super::end::End;
 use super::link::Writer;
 use super::pace::{Progress, until};
 use super::report::{FileReport, Files, shortened};
-use super::session::{End, Session};
+use super::session::Session;
 use super::store::Store;
 use super::{leftover, space};
 use crate::copy::{FileName, Frame, Hash, Outcome, Reason, Received, Receiving, Violation};

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncRead;
 
+use super::end::End;
 use super::link::Writer;
 use super::pace::{Progress, until};
 use super::report::{FileReport, Files};
-use super::session::{End, Session};
+use super::session::Session;
 use super::source::Source;
 use crate::copy::{Answer, FileName, Frame, Hash, Outcome, Reason, Sending, Violation};
 use crate::error::{Failure, Kind};

@@ -1,4 +1,4 @@
-//! One session: greeting, files, farewell.
+//! One session from its greeting to its farewell.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,16 +9,17 @@ use tokio::io::AsyncRead;
 use tokio::time::{sleep, timeout};
 
 use super::admission::{Place, Slot, Ticket};
+use super::end::End;
 use super::link::{Inbound, LinkError, Outbound, Writer};
-use super::pace::{Pace, Stalled};
+use super::pace::Pace;
 use super::pull::{PullOptions, Puller};
 use super::push::{Outgoing, push};
 use super::report::{Files, SessionReport};
 use super::throttle::Throttle;
 use crate::cmd::Output;
-use crate::copy::{Frame, HEADER, MAX_NAME, MAX_TEXT, Nonce, Reason, Role, VERSION, Violation};
+use crate::copy::{Frame, HEADER, MAX_NAME, MAX_TEXT, Reason, Role, Violation};
 use crate::error::{Failure, Kind};
-use crate::net::{self, Transport};
+use crate::net::Transport;
 use crate::signal::Interrupt;
 
 /// Which side of the connection this is. The connecting side speaks first.
@@ -56,7 +57,7 @@ pub(super) struct Session<'a, R, W> {
     pub(super) outbound: Outbound<W>,
     pub(super) context: &'a Context,
     /// The peer has repeated our nonce.
-    validated: bool,
+    pub(super) validated: bool,
     told_to_wait: bool,
 }
 
@@ -144,44 +145,6 @@ where
     (report, told)
 }
 
-/// What ended a session early, and whether the peer still has to be told.
-#[derive(Debug)]
-pub(super) struct End {
-    pub(super) failure: Failure,
-    tell: Option<(Reason, String)>,
-}
-
-impl End {
-    /// The stream is gone or the peer said so itself: nobody to tell.
-    pub(super) const fn silent(failure: Failure) -> Self {
-        Self {
-            failure,
-            tell: None,
-        }
-    }
-
-    /// The peer gets an Abort with this reason.
-    pub(super) fn told(failure: Failure, reason: Reason) -> Self {
-        let text = failure.message().to_owned();
-        Self {
-            failure,
-            tell: Some((reason, text)),
-        }
-    }
-
-    pub(super) fn interrupted() -> Self {
-        Self::told(Failure::interrupted(), Reason::Interrupted)
-    }
-
-    /// A local file failed. The peer gets the reason but not our paths.
-    pub(super) fn local(failure: Failure, text: &str) -> Self {
-        Self {
-            failure,
-            tell: Some((Reason::Local, text.to_owned())),
-        }
-    }
-}
-
 impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
     async fn run(
         &mut self,
@@ -194,117 +157,6 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
         self.inbound.widen();
         let _slot = self.turn(role).await?;
         self.work(job, files).await
-    }
-
-    async fn greet(&mut self, side: Side, role: Role) -> Result<(), End> {
-        let within = self.context.answer_within;
-        let interrupt = self.context.interrupt.clone();
-        let greeting = async {
-            match side {
-                Side::Connecting => self.ask(role).await,
-                Side::Listening => self.be_asked(role).await,
-            }
-        };
-        let greeted = tokio::select! {
-            result = timeout(within, greeting) => result,
-            () = interrupt.raised() => return Err(End::interrupted()),
-        };
-        greeted.unwrap_or_else(|_| {
-            let failure = match side {
-                Side::Connecting => net::absent(&self.context.peer, within),
-                Side::Listening => {
-                    let seconds = within.as_secs_f64();
-                    let text = format!("no greeting from {} in {seconds} s", self.context.peer);
-                    Failure::new(Kind::Absent, text)
-                }
-            };
-            Err(End::silent(failure))
-        })
-    }
-
-    /// The greeting of the connecting side. The nonces keep out an answer that was sent blindly, too.
-    async fn ask(&mut self, role: Role) -> Result<(), End> {
-        let nonce = fresh_nonce()?;
-        let hello = Frame::Hello {
-            version: VERSION,
-            role,
-            nonce,
-        };
-        self.send(&hello).await?;
-        let theirs = match self.next().await? {
-            // Equality is enough: one guess ends the session, so its time tells nothing of use.
-            Frame::Welcome {
-                version: VERSION,
-                echo,
-                nonce: theirs,
-            } if echo == nonce => theirs,
-            Frame::Welcome {
-                version: VERSION, ..
-            } => return Err(self.violation(&Violation::Nonce("Welcome"))),
-            Frame::Welcome { version, .. } => {
-                return Err(self.violation(&Violation::Version(version)));
-            }
-            Frame::Abort { reason, text } => return Err(self.peer_aborted(reason, &text)),
-            other => return Err(self.unexpected(&other, "Welcome")),
-        };
-        self.validated = true;
-        self.send(&Frame::Confirm { echo: theirs }).await
-    }
-
-    /// The greeting of the listening side: before it is over the peer may be anyone who can send a
-    /// datagram with this address as its source.
-    async fn be_asked(&mut self, role: Role) -> Result<(), End> {
-        let echo = match self.next().await? {
-            Frame::Hello { version, .. } if version != VERSION => {
-                return Err(self.other_version(version));
-            }
-            Frame::Hello { role: theirs, .. } if theirs == role => {
-                return Err(self.same_role(role));
-            }
-            Frame::Hello { nonce, .. } => nonce,
-            other => return Err(self.unexpected(&other, "Hello")),
-        };
-        self.nothing_early("our Welcome").await?;
-        let nonce = fresh_nonce()?;
-        let welcome = Frame::Welcome {
-            version: VERSION,
-            echo,
-            nonce,
-        };
-        self.send(&welcome).await?;
-        match self.next().await? {
-            // Equality is enough: one guess ends the session, so its time tells nothing of use.
-            Frame::Confirm { echo } if echo == nonce => {}
-            Frame::Confirm { .. } => return Err(self.violation(&Violation::Nonce("Confirm"))),
-            Frame::Abort { reason, text } => return Err(self.peer_aborted(reason, &text)),
-            other => return Err(self.unexpected(&other, "Confirm")),
-        }
-        self.validated = true;
-        Ok(())
-    }
-
-    fn other_version(&self, version: u16) -> End {
-        let failure = self.protocol_failure(&Violation::Version(version));
-        let text = format!(
-            "this kcp speaks version {VERSION} of the copy protocol, yours version {version}: \
-             update the older one"
-        );
-        End {
-            failure,
-            tell: Some((Reason::Protocol, text)),
-        }
-    }
-
-    fn same_role(&self, role: Role) -> End {
-        let failure = self.protocol_failure(&Violation::SameRole);
-        let text = match role {
-            Role::Sender => "this is a kcp serve: use kcp recv HOST:PORT",
-            Role::Receiver => "this is a kcp recv: use kcp send",
-        };
-        End {
-            failure,
-            tell: Some((Reason::Role, text.to_owned())),
-        }
     }
 
     /// Waits for a slot, if this side has slots. Meanwhile the peer is told every few seconds, and
@@ -355,18 +207,6 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
         if !std::mem::replace(&mut self.told_to_wait, true) {
             let text = format!("{} is busy: waiting for a slot", self.context.peer);
             self.context.output.console.note(&text);
-        }
-    }
-
-    /// Fails if the peer sent on before `before`, which it should have waited for.
-    pub(super) async fn nothing_early(&mut self, before: &'static str) -> Result<(), End> {
-        match self.inbound.early().await {
-            Ok(None) => Ok(()),
-            Ok(Some(Frame::Abort { reason, text })) => Err(self.peer_aborted(reason, &text)),
-            Ok(Some(_)) | Err(LinkError::Early) => {
-                Err(self.violation(&Violation::Early { before }))
-            }
-            Err(error) => Err(self.broken(error)),
         }
     }
 
@@ -440,6 +280,17 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
             .map_err(|error| self.broken(error))
     }
 
+    /// Fails if the peer sent on before `before`, which it should have waited for.
+    pub(super) async fn nothing_early(&mut self, before: &'static str) -> Result<(), End> {
+        match self.inbound.early().await {
+            Ok(None) => Ok(()),
+            Ok(Some(Frame::Abort { reason, text })) => Err(self.peer_aborted(reason, &text)),
+            Ok(Some(_)) | Err(LinkError::Early) => {
+                Err(self.violation(&Violation::Early { before }))
+            }
+            Err(error) => Err(self.broken(error)),
+        }
+    }
     /// Sends a frame.
     pub(super) async fn send(&mut self, frame: &Frame) -> Result<(), End> {
         self.outbound
@@ -447,85 +298,8 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
             .await
             .map_err(|error| self.broken(error))
     }
-
-    /// What a failed read or write means.
-    pub(super) fn broken(&self, error: LinkError) -> End {
-        let peer = &self.context.peer;
-        match error {
-            LinkError::Io(error) => End::silent(net::stream_failure(peer, self.validated, &error)),
-            LinkError::Eof if self.validated => End::silent(Failure::new(
-                Kind::Lost,
-                format!("lost {peer}: it closed the stream"),
-            )),
-            LinkError::Eof => {
-                let text = format!("{peer} closed the stream without an answer");
-                End::silent(Failure::new(Kind::Refused, text))
-            }
-            LinkError::Early => {
-                let before = "it was its turn";
-                self.violation(&Violation::Early { before })
-            }
-            LinkError::Frame(error) => {
-                let text = format!("{peer} does not speak the copy protocol: {error}");
-                End::told(Failure::new(Kind::Protocol, text), Reason::Protocol)
-            }
-        }
-    }
-
-    /// The peer broke a rule.
-    pub(super) fn violation(&self, violation: &Violation) -> End {
-        End::told(self.protocol_failure(violation), Reason::Protocol)
-    }
-
-    /// The peer is slower than the minimum.
-    pub(super) fn stalled(&self, stalled: Stalled) -> End {
-        let peer = &self.context.peer;
-        let failure = Failure::new(Kind::Lost, format!("gave up on {peer}: {stalled}"));
-        End {
-            failure,
-            tell: Some((Reason::Stalled, format!("too slow: {stalled}"))),
-        }
-    }
-
-    /// The peer gave up.
-    pub(super) fn peer_aborted(&self, reason: Reason, text: &str) -> End {
-        let peer = &self.context.peer;
-        let kind = match reason {
-            Reason::Protocol => Kind::Protocol,
-            _ => Kind::Refused,
-        };
-        End::silent(Failure::new(kind, format!("{peer} gave up: {text}")))
-    }
-
-    fn unexpected(&self, frame: &Frame, expected: &'static str) -> End {
-        self.violation(&Violation::Unexpected {
-            got: frame.name(),
-            expected,
-        })
-    }
-
-    fn protocol_failure(&self, violation: &Violation) -> Failure {
-        let peer = &self.context.peer;
-        Failure::new(
-            Kind::Protocol,
-            format!("{peer} does not follow the copy protocol: {violation}"),
-        )
-    }
 }
 
-fn fresh_nonce() -> Result<Nonce, End> {
-    let mut nonce = Nonce::default();
-    match getrandom::fill(&mut nonce) {
-        Ok(()) => Ok(nonce),
-        Err(error) => {
-            let text = format!("the system has no random numbers: {error}");
-            Err(End::silent(Failure::new(Kind::Local, text)))
-        }
-    }
-}
-
-/// How long a listener waits for the greeting, the nonce included.
-pub(super) const GREETING: Duration = Duration::from_secs(10);
 const AFTER_CONNECT: Duration = Duration::from_millis(500);
 /// Well within the time after which a receiver that hears nothing gives up.
 const WAIT_EVERY: Duration = Duration::from_secs(5);

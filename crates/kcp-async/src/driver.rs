@@ -26,7 +26,7 @@ use crate::error::{ConnectionError, KcpError};
 use crate::eviction::EvictionOrder;
 use crate::lingering;
 use crate::openings::OpeningBudget;
-use crate::resets::PrefixBudget;
+use crate::prefix_budget::PrefixBudget;
 use crate::session::SessionCell;
 use crate::shared::Shared;
 use crate::wakers::WakeList;

@@ -7,11 +7,13 @@
 //! both have happened lately: a receive call filled all its buffers, and an established session was
 //! heard. Where the driver keeps up, every first datagram opens its session.
 
-use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use kcp_engine::{Conv, Instant};
+
+use crate::keyed_hash::HashKey;
+use crate::token_bucket::TokenBucket;
 
 /// The budget of one endpoint.
 #[derive(Debug, Default)]
@@ -20,24 +22,18 @@ pub(crate) struct OpeningBudget {
     established_at: Option<Instant>,
     /// When a receive call last filled all its buffers.
     backlog_at: Option<Instant>,
-    first: Bucket,
-    repeated: Bucket,
+    /// What is taken while the budget does not bind counts too.
+    first: TokenBucket,
+    repeated: TokenBucket,
     refused: Refused,
-}
-
-/// A token bucket. What is taken while the budget does not bind counts too.
-#[derive(Debug, Default)]
-struct Bucket {
-    /// Microseconds' worth of tokens that are missing, as of `at`.
-    spent: u64,
-    at: Option<Instant>,
 }
 
 /// Refused first datagrams. A client repeats its own, a sender of forged ones has no reason to: the
 /// repetitions have a bucket of their own, which a flood from changing addresses leaves alone.
 #[derive(Debug, Default)]
 struct Refused {
-    hasher: RandomState,
+    /// Drawn with the first refusal. Without randomness none is remembered.
+    key: Option<HashKey>,
     /// Fingerprints, never 0; newer ones replace older ones. Empty until the first refusal.
     slots: Vec<u32>,
 }
@@ -55,16 +51,22 @@ impl OpeningBudget {
         self.backlog_at = Some(now);
     }
 
-    /// Whether a datagram may open a session.
-    pub(crate) fn take(&mut self, now: Instant, peer: SocketAddr, conv: Conv) -> bool {
+    /// Whether a datagram may open a session. `random` is asked at the first refusal.
+    pub(crate) fn take(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        conv: Conv,
+        random: impl Fn() -> Option<u32>,
+    ) -> bool {
         let binds = self.binds(now);
-        if self.first.take(now) || !binds {
+        if take_one(&mut self.first, now) || !binds {
             return true;
         }
-        if self.refused.contains(peer, conv) && self.repeated.take(now) {
+        if self.refused.contains(peer, conv) && take_one(&mut self.repeated, now) {
             return true;
         }
-        self.refused.insert(peer, conv);
+        self.refused.insert(peer, conv, random);
         false
     }
 
@@ -76,40 +78,44 @@ impl OpeningBudget {
     }
 }
 
-impl Bucket {
-    fn take(&mut self, now: Instant) -> bool {
-        let since = self
-            .at
-            .map_or(Duration::ZERO, |at| now.saturating_since(at));
-        self.at = Some(now);
-        let elapsed = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-        self.spent = self.spent.saturating_sub(elapsed);
-        let has_one = self.spent + MICROS_PER_OPENING <= DEPTH_MICROS;
-        if has_one {
-            self.spent += MICROS_PER_OPENING;
-        }
-        has_one
-    }
-}
-
 impl Refused {
-    fn find(&self, peer: SocketAddr, conv: Conv) -> (usize, u32) {
-        let hash = self.hasher.hash_one((peer, conv.get()));
+    fn find(key: HashKey, peer: SocketAddr, conv: Conv) -> (usize, u32) {
+        let mut bytes = [0; 22];
+        match peer.ip() {
+            IpAddr::V4(ip) => bytes[..4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => bytes[..16].copy_from_slice(&ip.octets()),
+        }
+        bytes[16..18].copy_from_slice(&peer.port().to_be_bytes());
+        bytes[18..].copy_from_slice(&conv.get().to_be_bytes());
+        let hash = key.hash(&bytes);
         (hash as usize % SLOTS, (hash >> 32) as u32 | 1)
     }
 
     fn contains(&self, peer: SocketAddr, conv: Conv) -> bool {
-        let (slot, fingerprint) = self.find(peer, conv);
-        self.slots.get(slot) == Some(&fingerprint)
+        self.key.is_some_and(|key| {
+            let (slot, fingerprint) = Self::find(key, peer, conv);
+            self.slots.get(slot) == Some(&fingerprint)
+        })
     }
 
-    fn insert(&mut self, peer: SocketAddr, conv: Conv) {
-        if self.slots.is_empty() {
+    fn insert(&mut self, peer: SocketAddr, conv: Conv, random: impl Fn() -> Option<u32>) {
+        if self.key.is_none() {
+            self.key = HashKey::draw(random);
             self.slots = vec![0; SLOTS];
         }
-        let (slot, fingerprint) = self.find(peer, conv);
-        self.slots[slot] = fingerprint;
+        if let Some(key) = self.key {
+            let (slot, fingerprint) = Self::find(key, peer, conv);
+            self.slots[slot] = fingerprint;
+        }
     }
+}
+
+fn take_one(bucket: &mut TokenBucket, now: Instant) -> bool {
+    let has_one = bucket.has(now, 1, DEPTH_MICROS, MICROS_PER_OPENING);
+    if has_one {
+        bucket.spend(MICROS_PER_OPENING);
+    }
+    has_one
 }
 
 /// 500 openings a second. With an application that accepts and echoes each takes about 0.1 ms of
@@ -140,7 +146,7 @@ mod tests {
 
     fn opened(budget: &mut OpeningBudget, ms: u64, peers: impl Iterator<Item = u32>) -> usize {
         peers
-            .filter(|&n| budget.take(at(ms), peer(n), Conv::new(7)))
+            .filter(|&n| budget.take(at(ms), peer(n), Conv::new(7), || Some(7)))
             .count()
     }
 
@@ -202,7 +208,7 @@ mod tests {
         let mut out: Vec<u32> = (0..1_000).collect();
         for ms in [2_000, 2_200, 2_600] {
             wait(&mut budget, ms);
-            out.retain(|&n| !budget.take(at(ms), peer(n), Conv::new(7)));
+            out.retain(|&n| !budget.take(at(ms), peer(n), Conv::new(7), || Some(7)));
         }
         assert_eq!(out.len(), 0);
     }

@@ -6,14 +6,15 @@
 //! fill the buffer and stall every session of the endpoint. They are sent only while little of it is in
 //! use; beyond that from a small reserve.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use kcp_engine::Instant;
 
 use crate::eviction::Scope;
+use crate::keyed_hash::HashKey;
 use crate::socket::SendQueue;
+use crate::token_bucket::TokenBucket;
 
 /// Why a datagram may stay in the send buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,8 @@ pub(crate) struct SendShare {
     stuck_until: Option<Instant>,
     unvalidated: Reserve,
     silent: Reserve,
-    hasher: RandomState,
+    /// Drawn when a reserve is first needed. Without randomness all prefixes are one.
+    key: Option<HashKey>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,17 +51,9 @@ struct Mark {
 /// What may be sent although the share is used up.
 #[derive(Debug, Default)]
 struct Reserve {
-    all: Bucket,
+    all: TokenBucket,
     /// Prefixes share a slot by a keyed hash; each may take half of the reserve. Empty until it is needed.
-    prefixes: Vec<Bucket>,
-}
-
-/// A token bucket.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    /// Bytes that are missing, times [`REFILL_MICROS`], as of `at`.
-    spent: u64,
-    at: Option<Instant>,
+    prefixes: Vec<TokenBucket>,
 }
 
 impl SendShare {
@@ -98,7 +92,8 @@ impl SendShare {
         }
     }
 
-    /// Whether a train of so many bytes may be sent to this address.
+    /// Whether a train of so many bytes may be sent to this address. `random` is asked when a reserve is first
+    /// needed.
     pub(crate) fn admits(
         &mut self,
         now: Instant,
@@ -106,6 +101,7 @@ impl SendShare {
         doubt: Doubt,
         to: SocketAddr,
         bytes: usize,
+        random: impl Fn() -> Option<u32>,
     ) -> bool {
         let cost = cost_of(1, bytes as u64);
         let used = queue.used as u64 + cost;
@@ -117,7 +113,9 @@ impl SendShare {
                 Doubt::Unvalidated => &mut self.unvalidated,
                 Doubt::Silent => &mut self.silent,
             };
-            let slot = self.hasher.hash_one(Scope::prefix(to).to_bytes()) as usize % SLOTS;
+            self.key = self.key.or_else(|| HashKey::draw(random));
+            let hash = self.key.map(|key| key.hash(&Scope::prefix(to).to_bytes()));
+            let slot = hash.unwrap_or(0) as usize % SLOTS;
             admits = reserve.take(now, reserve_of(queue), slot, cost);
         }
         if admits && is_unvalidated {
@@ -130,32 +128,18 @@ impl SendShare {
 impl Reserve {
     fn take(&mut self, now: Instant, size: u64, slot: usize, cost: u64) -> bool {
         if self.prefixes.is_empty() {
-            self.prefixes = vec![Bucket::default(); SLOTS];
+            self.prefixes = vec![TokenBucket::default(); SLOTS];
         }
         let prefix = &mut self.prefixes[slot];
-        let has_room = self.all.has_room(now, size, cost) && prefix.has_room(now, size / 2, cost);
+        // Tokens are bytes times REFILL_MICROS: less than a byte is refilled too.
+        let tokens = cost * REFILL_MICROS;
+        let has_room = self.all.has(now, size, size * REFILL_MICROS, tokens)
+            && prefix.has(now, size / 2, size / 2 * REFILL_MICROS, tokens);
         if has_room {
-            self.all.spend(cost);
-            prefix.spend(cost);
+            self.all.spend(tokens);
+            prefix.spend(tokens);
         }
         has_room
-    }
-}
-
-impl Bucket {
-    /// Whether a bucket of so many bytes has these.
-    fn has_room(&mut self, now: Instant, size: u64, cost: u64) -> bool {
-        let since = self
-            .at
-            .map_or(Duration::ZERO, |at| now.saturating_since(at));
-        self.at = Some(now);
-        let elapsed = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-        self.spent = self.spent.saturating_sub(elapsed.saturating_mul(size));
-        self.spent + cost * REFILL_MICROS <= size * REFILL_MICROS
-    }
-
-    const fn spend(&mut self, cost: u64) {
-        self.spent += cost * REFILL_MICROS;
     }
 }
 
@@ -226,7 +210,9 @@ mod tests {
         fn send(&mut self, ms: u64, doubt: Doubt, to: SocketAddr, bytes: usize) -> bool {
             let queue = self.queue(ms);
             self.share.observe(at(ms), queue, self.sent);
-            let sends = self.share.admits(at(ms), queue, doubt, to, bytes);
+            let sends = self
+                .share
+                .admits(at(ms), queue, doubt, to, bytes, || Some(7));
             if sends {
                 let cost = cost_of(1, bytes as u64);
                 self.sent += cost;
@@ -323,7 +309,10 @@ mod tests {
         };
         let mut passed = 0;
         for ms in 0..30_000 {
-            passed += u32::from(share.admits(at(ms), queue, Doubt::Silent, peer(0, 1), 1_400));
+            passed +=
+                u32::from(
+                    share.admits(at(ms), queue, Doubt::Silent, peer(0, 1), 1_400, || Some(7)),
+                );
         }
         assert!((10..=12).contains(&passed), "{passed}");
     }

@@ -387,7 +387,7 @@ impl Shared {
         );
         let mut share = self.send_share.lock("may send");
         share.observe(now, queue, sent);
-        share.admits(now, queue, doubt, to, bytes)
+        share.admits(now, queue, doubt, to, bytes, || self.random().ok())
     }
 
     /// A random conversation id that is not taken and not 0 (`docs/protocol.md` 13.3).

@@ -34,7 +34,8 @@ impl EndpointDriver {
         let verdict = gate::judge(datagram);
         let accepting = self.shared.accepted.lock("gate").open;
         if verdict.opens && accepting {
-            if !self.openings.take(now, path.peer, conv) {
+            let random = || self.shared.random().ok();
+            if !self.openings.take(now, path.peer, conv, random) {
                 self.shared.counters.dropped_opening.add(1);
                 return;
             }

@@ -5,11 +5,10 @@
 //! per source prefix and for the endpoint, and each is drawn again every second: what is left of
 //! one tells an observer nothing about what others have asked.
 
-use std::hash::{DefaultHasher, Hasher};
-
 use kcp_engine::Instant;
 
 use crate::eviction::Scope;
+use crate::keyed_hash::HashKey;
 
 /// The bounds of one endpoint for one kind of answer.
 #[derive(Debug)]
@@ -18,7 +17,7 @@ pub(crate) struct PrefixBudget {
     per_second: u32,
     per_prefix: u32,
     /// Drawn with the first question.
-    secret: Option<[u32; 2]>,
+    key: Option<HashKey>,
     total: Spent,
     /// Prefixes share a slot by a keyed hash. Empty until the first question.
     prefixes: Vec<Spent>,
@@ -47,7 +46,7 @@ impl PrefixBudget {
         Self {
             per_second,
             per_prefix,
-            secret: None,
+            key: None,
             total: Spent::default(),
             prefixes: Vec::new(),
         }
@@ -60,18 +59,18 @@ impl PrefixBudget {
         prefix: Scope,
         random: impl Fn() -> Option<u32>,
     ) -> bool {
-        if self.secret.is_none() {
-            self.secret = random().zip(random()).map(|(a, b)| [a, b]);
+        if self.key.is_none() {
+            self.key = HashKey::draw(random);
             self.prefixes = vec![Spent::default(); SLOTS];
         }
-        let Some(secret) = self.secret else {
+        let Some(key) = self.key else {
             return false;
         };
         let second = (now.as_micros() / 1_000_000) as u32;
-        let slot = hash(secret, &prefix.to_bytes()) as usize % SLOTS;
-        let most = |mean, key: u64| {
-            let bytes = [key.to_be_bytes(), u64::from(second).to_be_bytes()].concat();
-            mean / 2 + (hash(secret, &bytes) % (u64::from(mean) + 1)) as u32
+        let slot = key.hash(&prefix.to_bytes()) as usize % SLOTS;
+        let most = |mean, whose: u64| {
+            let bytes = [whose.to_be_bytes(), u64::from(second).to_be_bytes()].concat();
+            mean / 2 + (key.hash(&bytes) % (u64::from(mean) + 1)) as u32
         };
         let of_prefix = most(self.per_prefix, slot as u64);
         let of_all = most(self.per_second, u64::MAX);
@@ -93,16 +92,6 @@ impl Spent {
         self.count += 1;
         self.count <= most
     }
-}
-
-/// SipHash, with the secret in front.
-fn hash(secret: [u32; 2], bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for word in secret {
-        hasher.write_u32(word);
-    }
-    hasher.write(bytes);
-    hasher.finish()
 }
 
 /// 8 KiB for each kind.

@@ -231,8 +231,16 @@ impl EndpointDriver {
     /// Whether a send is worth a try although the socket is not reported ready. Linux reports that only once half of the
     /// buffer is free, and datagrams to addresses that do not answer may take that half (protocol.md 11.3.1).
     fn finds_room(&mut self, now: Instant) -> bool {
-        let queue = self.shared.socket.send_queue();
-        queue.is_some_and(|queue| self.full_for.retries(now) && queue.used < queue.limit)
+        let socket = &self.shared.socket;
+        // A system call: when it begins to wait, and for each retry, not in each turn.
+        let begins = self.full_for.next().is_none();
+        if begins && socket.send_queue().is_none() {
+            return false;
+        }
+        self.full_for.retries(now)
+            && socket
+                .send_queue()
+                .is_some_and(|queue| queue.used < queue.limit)
     }
 
     /// Sends what was blocked until the socket is full again. Whether anything left.

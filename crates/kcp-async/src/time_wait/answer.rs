@@ -65,8 +65,11 @@ impl Record {
             return Answer::Acknowledge(header);
         }
         match (self.farewell, reading.asked_at) {
-            (Farewell::GivenUp, Some(asked_at)) => return self.reset(now, conv, asked_at),
-            (Farewell::Orderly(_), Some(_)) => return Answer::Silence,
+            // Under conv 0 an RST would tell that the address has asked for a session (protocol.md 12.4).
+            (Farewell::GivenUp, Some(asked_at)) if conv.get() != 0 => {
+                return self.reset(now, conv, asked_at);
+            }
+            (_, Some(_)) => return Answer::Silence,
             (_, None) => {}
         }
         match reading.begins {

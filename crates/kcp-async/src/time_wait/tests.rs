@@ -314,6 +314,8 @@ fn questions_about_what_was_given_up_get_resets() {
     };
     wait.insert(at(0), key(2), unvalidated);
     wait.insert(at(0), key(3), ORDERLY);
+    let alias = (key(4).0, Conv::new(0));
+    wait.insert(at(0), alias, GIVEN_UP);
     let mut ask = |port, ms| wait.receive(at_ms(ms), key(port), &wask, || None).unwrap();
     let Answer::Reset(reset) = ask(1, 0) else {
         panic!("no RST");
@@ -323,7 +325,12 @@ fn questions_about_what_was_given_up_get_resets() {
     assert!(matches!(ask(1, 50), Answer::Reset(_)));
     assert!(matches!(ask(2, 0), Answer::BoundedReset(_)));
     assert_eq!(ask(3, 0), Answer::Silence);
-    // Never in answer to RST.
+    // Nor under conv 0, validated or not.
+    let mut under_0 = wask.clone();
+    under_0[..4].fill(0);
+    let answer = wait.receive(at(0), alias, &under_0, || None);
+    assert_eq!(answer, Some(Answer::Silence));
+    // Nor in answer to RST.
     let rst = gate::reset(Conv::new(1), WireTs::new(1)).to_bytes();
     let both = [wask.as_slice(), &rst].concat();
     for bytes in [rst.as_slice(), &both] {

@@ -232,6 +232,7 @@ impl Checks {
 const CHECKS_PER_WINDOW: usize = 8_192;
 /// Prefixes that are searched for a session that is idle.
 const PREFIXES: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,13 +51,13 @@ pub struct EndpointStats {
     pub socket_full: u64,
     /// Trains that the socket refused for another reason. Lost, and sent again by the protocol.
     pub send_errors: u64,
+    /// Of those, datagrams that the socket refused for their size (EMSGSIZE).
+    pub send_too_large: u64,
     /// Datagrams that were not sent, to addresses that may not exist, because they might have stayed in the send buffer:
     /// answers to unvalidated peers, and repetitions to silent ones. Lost, and sent again by the protocol.
     pub sends_withheld: u64,
     /// Times the socket could not say whether it has room to send. Nothing is lost then.
     pub send_ready_errors: u64,
-    /// Of those, datagrams that the socket refused for their size (EMSGSIZE).
-    pub send_too_large: u64,
     /// Trains that the system refused and whose datagrams it then took one by one: trains of that size are not sent to
     /// that destination for a while.
     pub trains_refused: u64,

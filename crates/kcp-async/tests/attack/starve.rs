@@ -1,6 +1,7 @@
 //! First datagrams that would take the time of established sessions (`docs/protocol.md` 11.4.2).
 
 use kcp_async::KcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::net::{CLIENT, Net, SERVER, ms, secs, sleep};
@@ -22,6 +23,16 @@ async fn established(net: &Net) -> KcpStream {
     stream
 }
 
+/// Such a session, used until the end of the test.
+async fn in_use(net: &Net) -> JoinHandle<()> {
+    let stream = established(net).await;
+    tokio::spawn(async move {
+        loop {
+            exchange(&stream).await;
+        }
+    })
+}
+
 /// Bursts that fill the receive calls, each datagram from another address.
 async fn flood(wire: &Wire, bursts: u32, pause_ms: u64) {
     for burst in 0..bursts {
@@ -37,12 +48,7 @@ async fn forged_first_datagrams_open_what_the_budget_allows() {
     let net = Net::clean();
     let (server, wire) = Wire::server(&net, turbo());
     echo(&server);
-    let stream = established(&net).await;
-    let live = tokio::spawn(async move {
-        loop {
-            exchange(&stream).await;
-        }
-    });
+    let live = in_use(&net).await;
     flood(&wire, 3_000, 1).await;
     let stats = server.stats();
     assert!(!live.is_finished());
@@ -66,12 +72,7 @@ async fn refused_clients_get_in_with_their_repetitions() {
     let net = Net::clean();
     let (server, wire) = Wire::server(&net, turbo());
     echo(&server);
-    let stream = established(&net).await;
-    let live = tokio::spawn(async move {
-        loop {
-            exchange(&stream).await;
-        }
-    });
+    let live = in_use(&net).await;
     let clients = async {
         sleep(secs(1)).await;
         for n in 0..20 {

@@ -3,7 +3,7 @@
 //!
 //! A session that is opened costs a hundred times what a datagram for a known one does, most of it in
 //! the application, so the time that openings take cannot be measured here. What can be seen is a
-//! receive queue that is not empty when the driver comes to it. The budget therefore binds only while
+//! receive queue that is not empty when the driver reads it. The budget therefore binds only while
 //! both have happened lately: a receive call filled all its buffers, and an established session was
 //! heard. Where the driver keeps up, every first datagram opens its session.
 

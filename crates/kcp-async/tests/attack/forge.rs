@@ -287,7 +287,7 @@ async fn guessing_a_proof_ends_at_the_64th() {
     );
 }
 
-/// The conv is known, and the client has not heard the server yet: whoever is sooner than that would end it.
+/// The conv is known, and the client has not heard the server yet: an answer that arrives earlier would end it.
 #[tokio::test(start_paused = true)]
 async fn forged_acks_end_no_connecting_session() {
     for singly in [false, true] {

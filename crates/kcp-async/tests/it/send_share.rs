@@ -60,7 +60,7 @@ async fn forge(used: usize, transfer: bool) -> (usize, usize, u64) {
     (forged, pings, server.stats().sends_withheld)
 }
 
-/// More is in the buffer than was sent of late: something stays in it.
+/// More is in the buffer than was sent recently: something stays in it.
 #[tokio::test(start_paused = true)]
 async fn answers_to_unvalidated_peers_leave_a_stuck_buffer_alone() {
     let (forged, pings, withheld) = forge(LIMIT / 2, false).await;

@@ -59,7 +59,7 @@ fn file(name: &str, content: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// A PUSH as whoever can forge a source address sends it: no answer is ever read.
+/// A PUSH as a sender with a forged source address makes it: no answer is ever read.
 fn push(conv: u32, sn: u32, payload: &[u8]) -> Vec<u8> {
     let mut datagram = conv.to_le_bytes().to_vec();
     datagram.extend([81, 0]);

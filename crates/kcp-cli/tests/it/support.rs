@@ -153,7 +153,7 @@ impl Lines {
             let mut pipe = BufReader::new(pipe);
             let mut line = String::new();
             while pipe.read_line(&mut line).expect("text") > 0 {
-                // Nobody waits for it any more.
+                // The test has ended.
                 if send.send(mem::take(&mut line)).is_err() {
                     break;
                 }

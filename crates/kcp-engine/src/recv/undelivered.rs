@@ -166,7 +166,7 @@ mod tests {
     use crate::memory::ReceiveMemory;
     use crate::recv::Arrival;
 
-    fn stranger(memory: &Arc<ReceiveMemory>) -> Receiver {
+    fn unvalidated(memory: &Arc<ReceiveMemory>) -> Receiver {
         let pool = Arc::new(BufferPool::new());
         let mut receiver = Receiver::new(Sn::ZERO, 65_535, 1 << 20, pool);
         receiver.set_limits(1 << 20, usize::MAX);
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn the_ring_grows_with_what_was_received() {
         let memory = unbounded();
-        let mut receiver = stranger(&memory);
+        let mut receiver = unvalidated(&memory);
         receiver.insert(Sn::ZERO, 0, false, b"x");
         assert_eq!(
             receiver.insert(Sn::new(65_534), 0, false, b"x"),
@@ -208,13 +208,13 @@ mod tests {
     #[test]
     fn what_cannot_be_delivered_is_on_the_account() {
         let memory = Arc::new(ReceiveMemory::with_limit(1 << 20));
-        let mut receiver = stranger(&memory);
+        let mut receiver = unvalidated(&memory);
         let held = (1..100)
             .take_while(|&sn| receiver.insert(Sn::new(sn), 0, false, &[1; 1_376]) == Arrival::New);
         assert!((30..48).contains(&held.count()));
         assert!(memory.used_unvalidated() <= (1 << 16) + 8_192);
         // Whole messages in order are not counted.
-        let mut other = stranger(&memory);
+        let mut other = unvalidated(&memory);
         for sn in 0..100 {
             let arrival = other.insert(Sn::new(sn), 0, false, &[1; 1_376]);
             assert_eq!(arrival, Arrival::New);
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_gap_that_stays_is_let_go() {
         let memory = unbounded();
-        let mut receiver = stranger(&memory);
+        let mut receiver = unvalidated(&memory);
         receiver.insert(Sn::new(1), 0, false, b"x");
         receiver.watch(at(0));
         receiver.insert(Sn::new(3), 0, false, b"x");
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_gap_that_stays_is_let_go_although_the_peer_goes_on() {
         let memory = unbounded();
-        let mut receiver = stranger(&memory);
+        let mut receiver = unvalidated(&memory);
         receiver.insert(Sn::new(1_000), 0, false, b"x");
         receiver.watch(at(0));
         for n in 0..6 {
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn a_peer_that_takes_what_was_let_go_for_delivered_is_told() {
         let memory = unbounded();
-        let mut receiver = stranger(&memory);
+        let mut receiver = unvalidated(&memory);
         receiver.insert(Sn::new(1), 0, false, b"x");
         receiver.watch(at(0));
         assert_eq!(receiver.expire(at(60)), Stale::Gap(1));
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_peer_that_goes_on_keeps_its_segments() {
         let memory = unbounded();
-        let mut receiver = stranger(&memory);
+        let mut receiver = unvalidated(&memory);
         for n in 0..100 {
             receiver.insert(Sn::new(2 * n + 1), 0, false, b"x");
             receiver.watch(at(u64::from(n)));
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn a_message_that_stays_incomplete_ends_the_stream() {
         let memory = unbounded();
-        let mut receiver = stranger(&memory);
+        let mut receiver = unvalidated(&memory);
         receiver.insert(Sn::ZERO, 3, false, b"x");
         receiver.watch(at(0));
         receiver.insert(Sn::new(1), 2, false, b"x");

@@ -97,7 +97,7 @@ pub(crate) async fn session(
         // The Abort waits behind more data than the link carries in this time. Now it goes unsaid;
         // instead the peer is sent a reset, and the answer when it asks about that.
         stream.abort();
-        // Nobody asks who sent with a forged address.
+        // A forged address sends no question.
         if side == Side::Connecting || report.validated {
             sleep(UNTIL_ASKED).await;
         }

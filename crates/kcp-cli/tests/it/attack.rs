@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kcp_async::{EndpointConfig, KcpConfig, KcpEndpoint, KcpStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 
 use crate::support::{Scratch, kcp, listen, names};
 
@@ -225,17 +226,22 @@ fn idle_sessions_of_one_host_leave_slots_for_others() {
     }
     let runtime = runtime();
     let idle = runtime.block_on(async {
-        let mut idle = Vec::new();
+        let mut idle = JoinSet::new();
         for _ in 0..64 {
-            idle.push(Peer::greeted("127.0.0.2:0", &address, SENDER).await);
+            let mut peer = Peer::greeted("127.0.0.2:0", &address, SENDER).await;
+            idle.spawn(async move { (peer.next().await[0], peer) });
         }
-        // The last of them waits behind eight of its own address.
-        let last = idle.last_mut().unwrap();
-        assert_eq!(last.next().await[0], 0xfc);
+        // Eight of an address have a slot. Once the others are told to wait, all 64 have been counted.
+        let mut waiting = Vec::new();
+        for _ in 8..64 {
+            let (kind, peer) = idle.join_next().await.unwrap().unwrap();
+            assert_eq!(kind, 0xfc);
+            waiting.push(peer);
+        }
         let mut more = Peer::greeted("127.0.0.2:0", &address, SENDER).await;
         let refused = more.next().await;
         assert_eq!((refused[0], refused[5]), (0xfa, 8));
-        idle
+        (idle, waiting)
     });
     let (honest, _) = scratch.file("honest", 100_000);
     kcp(&["send", &honest, &address]).expect_code(0);

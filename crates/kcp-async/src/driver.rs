@@ -66,6 +66,8 @@ struct EndpointDriver {
     /// Answers to datagrams without a session: to be sent after unlocking, and lost if they cannot.
     replies: Vec<(Path, [u8; kcp_engine::IKCP_OVERHEAD])>,
     resets: PrefixBudget,
+    /// RSTs to unvalidated peers whose sessions were evicted.
+    notices: PrefixBudget,
     /// Small datagrams beyond the answer budgets of sessions.
     extras: PrefixBudget,
     openings: OpeningBudget,
@@ -108,6 +110,7 @@ impl EndpointDriver {
             blocked: VecDeque::new(),
             replies: Vec::new(),
             resets: PrefixBudget::of_resets(),
+            notices: PrefixBudget::of_notices(),
             extras: PrefixBudget::of_extras(),
             openings: OpeningBudget::default(),
             unknown: Vec::new(),

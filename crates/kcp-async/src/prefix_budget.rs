@@ -37,6 +37,11 @@ impl PrefixBudget {
         Self::new(1_000, 64)
     }
 
+    /// RSTs that tell unvalidated peers of an eviction, each within the answer budget of its session.
+    pub(crate) fn of_notices() -> Self {
+        Self::new(500, 32)
+    }
+
     /// Datagrams beyond the answer budgets: 128 bytes each with headers, so 6 kB/s.
     pub(crate) fn of_extras() -> Self {
         Self::new(50, 5)

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use kcp_engine::{Conv, Fault, FinState, Instant, KcpEngine, Role, Sn};
+use kcp_engine::{Conv, Fault, FinState, IKCP_OVERHEAD, Instant, KcpEngine, Role, Sn};
 
 pub(crate) use admission::Reserve;
 pub(crate) use lifetime::{Lifetime, Shutdown};
@@ -305,6 +305,13 @@ impl Session {
             }),
             source: self.source,
         })
+    }
+
+    /// Whether an RST may tell a peer whose address is not validated that the session ends: the peer has had
+    /// an ACK and may know RST, and the RST fits what may be answered (protocol.md 11.3).
+    pub(crate) fn may_tell_unvalidated(&self) -> bool {
+        let room = self.engine.answer_allowance().unwrap_or(0);
+        self.embryo.is_none() && !self.engine.peer_is_stock() && room >= IKCP_OVERHEAD
     }
 
     /// Ends the session and wakes everyone. The first reason stays.

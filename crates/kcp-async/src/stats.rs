@@ -107,7 +107,8 @@ pub struct EndpointStats {
     pub dropped_time_wait: u64,
     /// RSTs sent in answer to a question.
     pub resets_sent: u64,
-    /// RSTs sent unasked because a session was given up: up to three each.
+    /// RSTs sent unasked: up to three for a session that was given up, one for a session that was evicted
+    /// before its peer's address was validated.
     pub resets_announced: u64,
     /// WASKs sent because a datagram of a conversation that has ended may begin a new one.
     pub time_wait_questions: u64,

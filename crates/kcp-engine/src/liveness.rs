@@ -52,6 +52,11 @@ impl Liveness {
         self.ghost.asked_at.get_or_insert(now);
     }
 
+    /// How many questions there were, up to 255.
+    pub(crate) const fn asks(&self) -> u8 {
+        self.asks
+    }
+
     /// Whether a silent peer may be asked again. Once per RTO and not with every retransmission:
     /// an answer must find its WASK among the remembered ones (protocol.md 12.4).
     pub(crate) fn may_press(&self, now: Instant, rto: Duration) -> bool {

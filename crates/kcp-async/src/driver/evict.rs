@@ -177,6 +177,9 @@ impl EndpointDriver {
             remembered: class != Class::Undelivered,
             had_alias,
         });
+        if !class.is_validated() {
+            self.tell_of_eviction(cell, &session);
+        }
         if session.embryo.take().is_some() {
             router.embryo_gone();
             self.embryos.remove(&cell.id);

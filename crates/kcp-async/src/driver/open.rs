@@ -90,6 +90,26 @@ impl EndpointDriver {
         }
     }
 
+    /// Tells a peer whose address is not validated that its session was evicted (protocol.md 11.4.1): a
+    /// peer of ours that waits for an answer would not ask. This RST makes it ask.
+    pub(super) fn tell_of_eviction(&mut self, cell: &SessionCell, session: &Session) {
+        if !session.may_tell_unvalidated() {
+            return;
+        }
+        let path = Path {
+            peer: cell.peer,
+            local: session.source,
+        };
+        // A budget of its own: a flood that evicts by the thousand leaves the answers to its prefix alone.
+        let random = || self.shared.random().ok();
+        let now = self.shared.clock.now();
+        if self.notices.take(now, Scope::prefix(cell.peer), random) {
+            let unasked = gate::reset(cell.conv, WireTs::new(0));
+            self.replies.push((path, unasked.to_bytes()));
+            self.shared.counters.resets_announced.add(1);
+        }
+    }
+
     /// Whether a RST may leave. None does under conv 0: whether an address has a session is not to be
     /// learned.
     fn may_reset(&mut self, path: Path, conv: Conv, now: Instant) -> bool {
@@ -200,6 +220,7 @@ impl EndpointDriver {
             return;
         }
         session.embryo = None;
+        session.life.begin(now);
         session.opened_until = session.engine.classic_state().rcv_nxt;
         drop(session);
         self.embryos.remove(&cell.id);

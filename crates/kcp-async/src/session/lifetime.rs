@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kcp_engine::{HeadStall, Instant, KcpEngine, Role};
+use kcp_engine::{HeadStall, IKCP_OVERHEAD, Instant, KcpEngine, Role};
 
 use super::{Fate, both_finished, is_connecting};
 use crate::config::Times;
@@ -12,7 +12,10 @@ use crate::error::ConnectionError;
 #[derive(Debug)]
 pub(crate) struct Lifetime {
     role: Role,
+    /// When the session was made, or when the first segment made it out of an embryo.
     created: Instant,
+    /// The first segment has come. An accepted session is a silent embryo until then.
+    begun: bool,
     /// `accept` has handed it to the application.
     accepted: bool,
     /// Since when something has waited for the peer: data, a FIN, a question.
@@ -62,6 +65,7 @@ impl Lifetime {
         Self {
             role,
             created,
+            begun: false,
             accepted: false,
             waiting_since: None,
             data_since: None,
@@ -77,9 +81,15 @@ impl Lifetime {
         is_connecting(self.role)
     }
 
-    /// When the session was made.
+    /// When the session was made, or became one.
     pub(crate) const fn created(&self) -> Instant {
         self.created
+    }
+
+    /// The embryo has become a session.
+    pub(crate) const fn begin(&mut self, now: Instant) {
+        self.begun = true;
+        self.created = now;
     }
 
     /// Whether [`accept`](Self::accept) was called.
@@ -425,23 +435,48 @@ impl Lifetime {
         Some(quiet_since.max(closing.began) + after)
     }
 
-    /// A peer that only sends has nothing of ours to acknowledge: it is asked twice in the time that
-    /// an unvalidated session may be silent, because an answer validates it (protocol.md 11.1); while
-    /// a writer waits for that, once a second.
+    /// A peer that only sends has nothing of ours to acknowledge: it is asked, because an answer validates it
+    /// (protocol.md 11.1). While a writer waits for that, once a second. Otherwise before the session may be
+    /// evicted, unless what it was answered is under way, or the peer has shown that its answer validates
+    /// nothing; and twice in the time that an unvalidated session may be silent. What the smallest first datagram
+    /// allows is an ACK and two datagrams more.
     fn next_validation_question(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
         if let Some(since) = self.writer_since {
             return Some(since.max(self.last_question.unwrap_or(since)) + VALIDATION_QUESTIONS);
         }
         let last_new = engine.last_new_push().unwrap_or(self.created);
         let quarter = times.unproven / 4;
-        [last_new + quarter * 2, last_new + quarter * 3]
+        let may_ask_early = self.begun && !engine.peer_is_stock() && engine.is_drained();
+        let early =
+            EARLY_QUESTIONS.map(|after| may_ask_early.then(|| self.created + after.min(quarter)));
+        let (asked, room) = (engine.questions_asked(), answers_left(engine));
+        let questions = [
+            early[0].filter(|_| asked == 0),
+            early[1].filter(|_| asked <= 1 && room >= 2),
+            Some(last_new + quarter * 2),
+            Some(last_new + quarter * 3).filter(|_| room >= 1),
+        ];
+        questions
             .into_iter()
+            .flatten()
             .find(|&at| self.last_question.is_none_or(|asked| asked < at))
     }
 }
 
+/// Datagrams of one header that an unvalidated peer may still be sent (protocol.md 11.3).
+fn answers_left(engine: &KcpEngine) -> usize {
+    let bytes = engine.answer_allowance().unwrap_or(usize::MAX);
+    bytes.saturating_add(HEADERS) / (IKCP_OVERHEAD + HEADERS)
+}
+
+/// Of IPv4 and UDP, as protocol.md 11.3 counts them.
+const HEADERS: usize = 28;
+
 /// Between the questions for a writer that waits for the validation of the address.
 const VALIDATION_QUESTIONS: Duration = Duration::from_secs(1);
+
+/// From the first segment. A second after it the session may be evicted (protocol.md 11.4.1).
+const EARLY_QUESTIONS: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(750)];
 
 /// protocol.md 12.5.1: when a session ends whose oldest segment never passes while the peer is heard. On a path that only
 /// loses much, so many transmissions in a row fail about never.

@@ -29,3 +29,4 @@ mod reset;
 mod starve;
 mod upload;
 mod wire;
+mod young;

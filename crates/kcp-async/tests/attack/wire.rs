@@ -51,8 +51,17 @@ impl fmt::Debug for Wire {
 impl Wire {
     /// The endpoint at [`SERVER`], and the wire into it.
     pub(crate) fn server(net: &Net, config: EndpointConfig) -> (KcpEndpoint, Arc<Self>) {
+        Self::server_at(net, SERVER, config)
+    }
+
+    /// The same at another address.
+    pub(crate) fn server_at(
+        net: &Net,
+        at: &str,
+        config: EndpointConfig,
+    ) -> (KcpEndpoint, Arc<Self>) {
         let wire = Arc::new(Self {
-            inner: net.socket(addr(SERVER)),
+            inner: net.socket(addr(at)),
             state: Mutex::default(),
         });
         let socket: Arc<dyn DatagramSocket> = Arc::clone(&wire) as _;

@@ -33,10 +33,13 @@ struct State {
     /// Sockets that join the datagrams of one source, as GRO does.
     joining: HashSet<SocketAddr>,
     sent: Vec<Sent>,
+    sockets: u64,
 }
 
 #[derive(Default)]
 struct Inbox {
+    /// Which socket is bound here: one that was there before is gone, as after a restart.
+    owner: u64,
     arrived: VecDeque<(SocketAddr, Vec<u8>)>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -62,6 +65,7 @@ impl Net {
                 false_hopes: 0,
                 joining: HashSet::new(),
                 sent: Vec::new(),
+                sockets: 0,
             })),
             changed: Arc::new(Notify::new()),
         };
@@ -100,16 +104,20 @@ impl Net {
         }
     }
 
-    /// A socket for an endpoint.
+    /// A socket for an endpoint, in the place of an earlier one with this address.
     pub(crate) fn socket(&self, addr: SocketAddr) -> Arc<NetSocket> {
-        self.state
-            .lock()
-            .unwrap()
-            .inboxes
-            .insert(addr, Inbox::default());
+        let mut state = self.state.lock().unwrap();
+        state.sockets += 1;
+        let id = state.sockets;
+        let inbox = Inbox {
+            owner: id,
+            ..Inbox::default()
+        };
+        state.inboxes.insert(addr, inbox);
         Arc::new(NetSocket {
             net: self.clone(),
             addr,
+            id,
         })
     }
 
@@ -178,6 +186,10 @@ impl Net {
 }
 
 impl State {
+    fn is_replaced(&self, socket: &NetSocket) -> bool {
+        self.inboxes[&socket.addr].owner != socket.id
+    }
+
     fn now(&self) -> Time {
         Time::from_micros(self.epoch.elapsed().as_micros() as u64)
     }
@@ -187,6 +199,7 @@ impl State {
 pub(crate) struct NetSocket {
     net: Net,
     addr: SocketAddr,
+    id: u64,
 }
 
 impl std::fmt::Debug for NetSocket {
@@ -200,6 +213,9 @@ impl DatagramSocket for NetSocket {
         let mut state = self.net.state.lock().unwrap();
         if state.full.contains(&self.addr) {
             return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if state.is_replaced(self) {
+            return Ok(());
         }
         let now = state.now();
         for datagram in transmit.datagrams() {
@@ -237,6 +253,9 @@ impl DatagramSocket for NetSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut state = self.net.state.lock().unwrap();
+        if state.is_replaced(self) {
+            return Poll::Pending;
+        }
         let joins = state.joining.contains(&self.addr);
         let inbox = state.inboxes.get_mut(&self.addr).unwrap();
         let mut count = 0;

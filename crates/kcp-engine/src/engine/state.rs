@@ -112,6 +112,11 @@ impl KcpEngine {
         })
     }
 
+    /// How many questions (WASK) the peer has been sent, up to 255.
+    pub const fn questions_asked(&self) -> u8 {
+        self.liveness.asks()
+    }
+
     /// When something arrived last that passed the checks and was not only data that had arrived
     /// before.
     pub const fn last_news(&self) -> Option<Instant> {

@@ -294,6 +294,7 @@ impl Session {
             },
             rto: engine.rto(),
             una_shown: engine.is_una_shown(),
+            marked: engine.peer_knows_close(),
             validated,
             tells: given_up && !told_by_peer && validated && engine.peer_knows_close(),
             brief: false,

@@ -46,6 +46,8 @@ pub(crate) struct Ending {
     pub(crate) rto: Duration,
     /// The peer has told an `una` other than 0.
     pub(crate) una_shown: bool,
+    /// The peer has shown the mark, so its answers echo the question.
+    pub(crate) marked: bool,
     /// The peer's address is validated.
     pub(crate) validated: bool,
     /// The peer does not know that it is over, and understands an RST.
@@ -67,6 +69,7 @@ struct Record {
     farewell: Farewell,
     rto: Duration,
     una_shown: bool,
+    marked: bool,
     validated: bool,
     source: Option<IpAddr>,
     asked: Option<Asked>,
@@ -230,6 +233,7 @@ impl Record {
             farewell: ending.farewell,
             rto: ending.rto,
             una_shown: ending.una_shown,
+            marked: ending.marked,
             validated: ending.validated,
             source: ending.source,
             asked: None,

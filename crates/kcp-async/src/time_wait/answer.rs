@@ -133,12 +133,16 @@ impl Record {
     }
 
     /// Whether a WINS shows that the peer has begun again: it answers our question, and has received
-    /// nothing, although the peer of the finished conversation had.
+    /// nothing, although the peer of the finished conversation had. Where that has shown the mark, only an
+    /// echo is an answer: anyone who knows the conversation id can forge another.
     fn is_restart(&self, header: &KcpHeader) -> bool {
         let Some(asked) = self.asked.filter(|_| self.una_shown) else {
             return false;
         };
-        let answers = !header.is_echo() || asked.ts == header.ts || asked.before == Some(header.ts);
+        let answers = match header.is_echo() {
+            true => asked.ts == header.ts || asked.before == Some(header.ts),
+            false => !self.marked,
+        };
         answers && header.una == Sn::ZERO
     }
 

@@ -28,6 +28,7 @@ const ORDERLY: Ending = Ending {
     farewell: Farewell::Orderly(Sn::new(3)),
     rto: ms(200),
     una_shown: true,
+    marked: false,
     validated: true,
     tells: false,
     brief: false,
@@ -197,9 +198,14 @@ fn the_record_goes_when_the_peer_begins_again() {
         wait.receive(at_ms(ms), key(1), bytes, || Some(4_711))
             .unwrap()
     };
-    for ending in [ORDERLY, GIVEN_UP] {
+    let marked = |ending| Ending {
+        marked: true,
+        ..ending
+    };
+    for ending in [ORDERLY, GIVEN_UP, marked(ORDERLY), marked(GIVEN_UP)] {
         for (una, frg, ts, reopens) in [
-            (0, 0, 0, true),
+            (0, 0, 0, !ending.marked),
+            (0, CLOSE_MARK, 4_711, !ending.marked),
             (0, CLOSE_MARK | 2, 4_711, true),
             (0, CLOSE_MARK | 2, 4_712, false),
             (1, 0, 0, false),

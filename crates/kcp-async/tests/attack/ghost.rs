@@ -6,6 +6,8 @@ use kcp_async::KcpEndpoint;
 use kcp_engine::Command;
 use kcp_netem::{Jitter, LinkConfig, Loss, Probability};
 
+use tokio::io::AsyncWriteExt;
+
 use crate::net::{CLIENT, Net, SERVER, StockPeer, addr, ms, pair_acquainted, secs, segment, sleep};
 use crate::wire::{figure, turbo};
 
@@ -63,6 +65,71 @@ async fn forged_answers_end_no_session_of_ours() {
         format_args!("0 of {sessions}"),
         "asks nothing",
     );
+}
+
+/// The same after the end: each first datagram is a late copy, and opens nothing (12.3). Before, an answer
+/// without an echo dropped the record, and the copy was delivered again.
+#[tokio::test(start_paused = true)]
+async fn forged_answers_drop_no_record_of_a_marked_peer() {
+    let mut records = 0;
+    for (jitter, lossy) in [(0, false), (10, true)] {
+        for (from, to) in [(CLIENT, SERVER), (SERVER, CLIENT)] {
+            for (mark, aborts) in [0, MARKED, MARKED | 2]
+                .into_iter()
+                .flat_map(|mark| [(mark, false), (mark, true)])
+            {
+                let net = Net::new(link(jitter, lossy), 0);
+                let pair = pair_acquainted(&net, &turbo(), &turbo()).await;
+                let conv = pair.client.conv().get();
+                let (mut client, mut server) = (pair.client, pair.server);
+                match aborts {
+                    true => server.abort(),
+                    false => {
+                        let (one, other) = tokio::join!(client.shutdown(), server.shutdown());
+                        one.and(other).unwrap();
+                    }
+                }
+                drop((client, server));
+                sleep(secs(2)).await;
+                let endpoints = [pair.client_endpoint, pair.server_endpoint];
+                let before = endpoints.each_ref().map(|endpoint| endpoint.stats());
+                race(&net, from, to, conv, mark).await;
+                let case = format!("to {to}, mark {mark:x}, aborts: {aborts}");
+                for (endpoint, before) in endpoints.iter().zip(before) {
+                    let after = endpoint.stats();
+                    assert_eq!(after.sessions, 0, "{case}");
+                    assert_eq!(after.accepted, before.accepted, "{case}");
+                    assert_eq!(after.time_wait_reopened, 0, "{case}");
+                    records += before.time_wait;
+                }
+            }
+        }
+    }
+    figure(
+        "4,000 forged answers about a session that is over, conv known: first datagrams delivered again",
+        format_args!("0, of {records} records of peers with the mark"),
+        "opens a session for any",
+    );
+}
+
+/// A stock client at the port and under the conv of one of ours answers without an echo, and waits until
+/// the record is gone.
+#[tokio::test(start_paused = true)]
+async fn a_stock_client_in_the_place_of_one_of_ours_waits_for_the_record() {
+    let net = Net::clean();
+    let pair = pair_acquainted(&net, &turbo(), &turbo()).await;
+    let conv = pair.client.conv().get();
+    drop((pair.client, pair.server, pair.client_endpoint));
+    sleep(ms(500)).await;
+    assert_eq!(pair.server_endpoint.stats().time_wait, 1);
+    let mut client = StockPeer::new(net.raw(CLIENT), addr(SERVER), conv);
+    client.engine.send(b"I am another").unwrap();
+    client.live(secs(9), |_| false).await;
+    let stats = pair.server_endpoint.stats();
+    assert_eq!((stats.accepted, stats.time_wait), (1, 1));
+    assert!(client.live(secs(60), |engine| engine.is_drained()).await);
+    let (stream, _) = pair.server_endpoint.accept().await.unwrap();
+    assert_eq!(stream.recv_message().await.unwrap(), b"I am another");
 }
 
 /// A stock peer that lives answers some question in a second, whatever else is sent in its name.

@@ -104,7 +104,10 @@ impl Shared {
             queue_limit: config.queue_limit(),
             reserve: Arc::default(),
             pool: default_pool(),
-            memory: Arc::new(ReceiveMemory::with_limit(config.receive_memory_bytes())),
+            memory: Arc::new(
+                ReceiveMemory::with_limit(config.receive_memory_bytes())
+                    .shared_by(config.session_limit()),
+            ),
             counters: Counters::default(),
             router: Mutex::new(Router::new()),
             unvalidated: Arc::default(),

@@ -81,6 +81,12 @@ impl BufferPool {
         Vec::with_capacity(POOL_CLASS_BYTES[index])
     }
 
+    /// Capacity of what [`take`](Self::take) hands out.
+    pub(crate) fn size_of(len: usize) -> usize {
+        let class = POOL_CLASS_BYTES.iter().find(|&&bytes| len <= bytes);
+        class.copied().unwrap_or(len)
+    }
+
     /// An empty buffer with room for `len` bytes and no more: one of the pool's only if it has just
     /// that size.
     pub(crate) fn take_exactly(&self, len: usize) -> Vec<u8> {

@@ -327,9 +327,9 @@ impl KcpEngine {
     /// [`RecvError::Empty`], [`RecvError::Incomplete`], [`RecvError::BufferTooSmall`] (the message
     /// stays), [`RecvError::Finished`] once the peer's last byte has been taken.
     pub fn recv(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
-        let was_full = self.receiver.is_full();
+        let was_closed = self.receiver.is_closed();
         let result = self.receiver.recv(buffer);
-        self.reopen_window(was_full);
+        self.reopen_window(was_closed);
         result
     }
 
@@ -339,9 +339,9 @@ impl KcpEngine {
     /// # Errors
     /// [`RecvError::Empty`], or [`RecvError::Finished`] once the peer's last byte has been taken.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
-        let was_full = self.receiver.is_full();
+        let was_closed = self.receiver.is_closed();
         let result = self.receiver.read(buffer);
-        self.reopen_window(was_full);
+        self.reopen_window(was_closed);
         result
     }
 
@@ -429,9 +429,9 @@ impl KcpEngine {
         self.flush_wanted |= self.is_immediate();
     }
 
-    /// protocol.md 4.5: a full queue with room again is told to the peer.
-    fn reopen_window(&mut self, was_full: bool) {
-        if !was_full || self.receiver.is_full() {
+    /// protocol.md 4.5: a closed window that opens again is told to the peer.
+    fn reopen_window(&mut self, was_closed: bool) {
+        if !was_closed || self.receiver.is_closed() {
             return;
         }
         self.probe.on_reopened(self.is_strict());

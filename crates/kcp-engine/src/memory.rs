@@ -7,24 +7,47 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// Memory for data that cannot be delivered yet, shared by the sessions of an endpoint.
 ///
 /// Counted in blocks as they are allocated. Sessions whose peer's address is not validated
-/// (`docs/protocol.md` 11.1) together take at most a sixteenth. What is beyond a bound is refused, and
-/// the peer sends it again. Data in order, and whole messages, are not counted: the receive window of
-/// each session bounds them.
+/// (`docs/protocol.md` 11.1) together take at most a sixteenth. Segments out of order take at most
+/// three quarters of either; fragments that continue the message in front may take all of it. What is
+/// beyond a bound is refused, and the peer sends it again.
+///
+/// Each session has an allotment that it may hold whatever the others hold: fragments in order of any
+/// session, and segments out of order of a validated one. The allotments are counted too, so that a
+/// full account may be exceeded by one allotment for each session.
+///
+/// Whole messages in order are not counted: the receive window of each session bounds them.
 #[derive(Debug)]
 pub struct ReceiveMemory {
     limit: usize,
+    allotment: usize,
     used: AtomicUsize,
     unvalidated: AtomicUsize,
 }
 
 impl ReceiveMemory {
-    /// At most this many bytes, of which unvalidated sessions take a sixteenth.
+    /// At most this many bytes, of which unvalidated sessions take a sixteenth. The allotment of a session
+    /// is 16 KiB, and 8 KiB while it is unvalidated.
     pub const fn with_limit(bytes: usize) -> Self {
         Self {
             limit: bytes,
+            allotment: LEAST_ALLOTMENT,
             used: AtomicUsize::new(0),
             unvalidated: AtomicUsize::new(0),
         }
+    }
+
+    /// At most so many sessions have this account: the allotment of each is an equal part of it, or
+    /// 16 KiB if that is more. An unvalidated session has a sixteenth of it, or 8 KiB.
+    #[must_use]
+    pub const fn shared_by(mut self, sessions: usize) -> Self {
+        let sessions = if sessions == 0 { 1 } else { sessions };
+        let part = self.limit / sessions;
+        self.allotment = if part > LEAST_ALLOTMENT {
+            part
+        } else {
+            LEAST_ALLOTMENT
+        };
+        self
     }
 
     /// Bytes held now.
@@ -37,15 +60,34 @@ impl ReceiveMemory {
         self.unvalidated.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize, validated: bool) -> bool {
-        if !take_from(&self.used, bytes, self.limit) {
+    fn take(&self, bytes: usize, validated: bool, order: Order) -> bool {
+        if !take_from(&self.used, bytes, order.part_of(self.limit)) {
             return false;
         }
-        let fits = validated || take_from(&self.unvalidated, bytes, self.limit / UNVALIDATED_SHARE);
+        let share = order.part_of(self.limit / UNVALIDATED_SHARE);
+        let fits = validated || take_from(&self.unvalidated, bytes, share);
         if !fits {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
+    }
+}
+
+/// Whether a segment is the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Next,
+    Ahead,
+}
+
+impl Order {
+    /// The part of an account that segments of this kind may fill.
+    const fn part_of(self, limit: usize) -> usize {
+        match self {
+            Self::Next => limit,
+            // Behind a gap nothing is lost by waiting; a refused fragment in order stops the session.
+            Self::Ahead => limit - limit / KEPT_FOR_NEXT,
+        }
     }
 }
 
@@ -80,16 +122,27 @@ impl MemoryLease {
         self.memory.is_some()
     }
 
-    /// Whether the session may come to hold `bytes` in all; they are taken.
+    /// What the session may hold of segments of this kind whatever the other sessions hold.
+    pub(crate) fn allotment(&self, order: Order) -> usize {
+        let allotment = self.memory.as_ref().map_or(0, |memory| memory.allotment);
+        match (self.validated, order) {
+            (true, _) => allotment,
+            (false, Order::Next) => (allotment / UNVALIDATED_SHARE).max(LEAST_UNVALIDATED),
+            // Forged datagrams make gaps at no cost.
+            (false, Order::Ahead) => 0,
+        }
+    }
+
+    /// Whether the account allows the session to hold `bytes` in all; they are taken.
     #[inline]
-    pub(crate) fn admits(&mut self, bytes: usize) -> bool {
+    pub(crate) fn admits(&mut self, bytes: usize, order: Order) -> bool {
         let target = self.rounded(bytes);
         if target <= self.charged {
             return true;
         }
         let (more, validated) = (target - self.charged, self.validated);
         let memory = self.memory.as_ref();
-        let admitted = memory.is_none_or(|memory| memory.take(more, validated));
+        let admitted = memory.is_none_or(|memory| memory.take(more, validated, order));
         if admitted {
             self.charged = target;
         }
@@ -158,6 +211,12 @@ impl Drop for MemoryLease {
 
 /// Of the whole, for all unvalidated sessions.
 const UNVALIDATED_SHARE: usize = 16;
+/// Segments out of order leave one part in so many.
+const KEPT_FOR_NEXT: usize = 4;
+/// Of the largest message of usual size: eleven full segments.
+const LEAST_ALLOTMENT: usize = 16_384;
+/// Five full segments: forged sessions are many.
+const LEAST_UNVALIDATED: usize = 8_192;
 /// A power of two.
 const VALIDATED_STEP: usize = 16_384;
 /// The same where sessions are many and hold little.
@@ -167,24 +226,61 @@ const UNVALIDATED_STEP: usize = 512;
 mod tests {
     use super::*;
 
+    fn lease(memory: &Arc<ReceiveMemory>, validated: bool) -> MemoryLease {
+        let mut lease = MemoryLease::new(Arc::clone(memory));
+        lease.set_validated(validated);
+        lease
+    }
+
     #[test]
     fn unvalidated_sessions_share_a_sixteenth() {
         let memory = Arc::new(ReceiveMemory::with_limit(1 << 20));
-        let mut forged = MemoryLease::new(Arc::clone(&memory));
-        forged.set_validated(false);
-        assert!(forged.admits(60_000));
-        assert!(!forged.admits(70_000));
-        let mut other = MemoryLease::new(Arc::clone(&memory));
-        other.set_validated(false);
-        assert!(!other.admits(10_000), "it is for all of them");
-        let mut known = MemoryLease::new(Arc::clone(&memory));
-        assert!(known.admits(900_000));
-        assert!(!known.admits(1_100_000));
+        let mut forged = lease(&memory, false);
+        assert!(forged.admits(60_000, Order::Next));
+        assert!(!forged.admits(70_000, Order::Next));
+        let mut other = lease(&memory, false);
+        assert!(!other.admits(10_000, Order::Next), "it is for all of them");
+        let mut known = lease(&memory, true);
+        assert!(known.admits(900_000, Order::Next));
+        assert!(!known.admits(1_100_000, Order::Next));
         forged.set_validated(true);
         assert_eq!(memory.used_unvalidated(), 0);
-        assert!(other.admits(10_000));
+        assert!(other.admits(10_000, Order::Next));
         drop((forged, other));
         known.settle(0);
         assert_eq!((memory.used(), memory.used_unvalidated()), (0, 0));
+    }
+
+    #[test]
+    fn a_quarter_is_kept_for_what_comes_in_order() {
+        for (validated, limit) in [(true, 1 << 20), (false, 1 << 16)] {
+            let memory = Arc::new(ReceiveMemory::with_limit(1 << 20));
+            let mut ahead = lease(&memory, validated);
+            assert!(!ahead.admits(limit / 4 * 3 + 1, Order::Ahead));
+            assert!(ahead.admits(limit / 4 * 3, Order::Ahead));
+            let mut next = lease(&memory, validated);
+            assert!(!next.admits(1, Order::Ahead));
+            assert!(next.admits(limit / 4, Order::Next));
+            assert!(!next.admits(limit / 4 + 1, Order::Next));
+        }
+    }
+
+    #[test]
+    fn allotments_are_parts_of_the_account() {
+        let parts = |memory: ReceiveMemory| {
+            let memory = Arc::new(memory);
+            let [known, forged] = [true, false].map(|validated| lease(&memory, validated));
+            let of = |lease: &MemoryLease| [Order::Next, Order::Ahead].map(|o| lease.allotment(o));
+            [of(&known), of(&forged)]
+        };
+        let account = || ReceiveMemory::with_limit(1 << 30);
+        let least = [[16_384; 2], [8_192, 0]];
+        assert_eq!(parts(account()), least);
+        assert_eq!(parts(account().shared_by(1 << 20)), least);
+        assert_eq!(
+            parts(account().shared_by(1_024)),
+            [[1 << 20; 2], [1 << 16, 0]]
+        );
+        assert_eq!(parts(account().shared_by(0))[0], [1 << 30; 2]);
     }
 }

@@ -89,10 +89,26 @@ impl PayloadStore {
     /// The same with blocks that take no more than twice what is in them.
     pub(crate) fn insert_sparing(&mut self, payload: &[u8]) -> PayloadRef {
         if !self.has_room(payload.len()) {
-            let size = self.live_bytes.min(POOL_CLASS_BYTES[2]).max(payload.len());
+            let size = self.sparing_size(payload.len());
             self.add_block(self.pool.take_exactly(size));
         }
         self.append(payload)
+    }
+
+    fn sparing_size(&self, len: usize) -> usize {
+        self.live_bytes.min(POOL_CLASS_BYTES[2]).max(len)
+    }
+
+    /// Memory of the blocks after an insertion of `len` bytes.
+    pub(crate) fn block_bytes_with(&self, len: usize, sparing: bool) -> usize {
+        if len == 0 || self.has_room(len) {
+            return self.block_bytes;
+        }
+        let size = match sparing {
+            true => self.sparing_size(len),
+            false => BufferPool::size_of(self.live_bytes.min(POOL_CLASS_BYTES[3]).max(len)),
+        };
+        self.block_bytes + size
     }
 
     fn add_block(&mut self, bytes: Vec<u8>) {

@@ -66,9 +66,26 @@ impl ReadyQueue {
         }
     }
 
-    /// Memory of all blocks.
-    pub(crate) const fn block_bytes(&self) -> usize {
+    /// Memory of all blocks after a [`push`](Self::push) of `len` bytes.
+    pub(crate) fn block_bytes_with(&self, len: usize, sparing: bool) -> usize {
+        let fits = |last: &Vec<u8>| last.capacity() - last.len() >= len;
+        if len == 0 || self.blocks.back().is_some_and(fits) {
+            return self.block_bytes;
+        }
+        let size = Self::block_size(self.unread, len, sparing);
         self.block_bytes
+            + if sparing {
+                size
+            } else {
+                BufferPool::size_of(size)
+            }
+    }
+
+    /// As large as what waits already: a reader that keeps up needs small blocks, a backlog large
+    /// ones.
+    fn block_size(waits: usize, len: usize, sparing: bool) -> usize {
+        let most = POOL_CLASS_BYTES[if sparing { 2 } else { 3 }];
+        waits.min(most).max(len)
     }
 
     /// Bytes of a message in front of which a part is missing.
@@ -100,16 +117,12 @@ impl ReadyQueue {
         block.extend_from_slice(payload);
     }
 
-    /// As large as what waits already: a reader that keeps up needs small blocks, a backlog large
-    /// ones.
     #[cold]
     fn add_block(&mut self, len: usize, sparing: bool) -> &mut Vec<u8> {
-        let waits = self.unread - len;
+        let size = Self::block_size(self.unread - len, len, sparing);
         let block = if sparing {
-            let size = waits.min(POOL_CLASS_BYTES[2]).max(len);
             self.pool.take_exactly(size)
         } else {
-            let size = waits.min(POOL_CLASS_BYTES[3]).max(len);
             self.pool.take(size)
         };
         self.block_bytes += block.capacity();

@@ -14,7 +14,7 @@ use crate::ready::ReadyQueue;
 use crate::seq::Sn;
 
 pub(crate) use undelivered::Stale;
-use undelivered::StaleWatch;
+use undelivered::{Room, StaleWatch};
 
 mod undelivered;
 
@@ -62,6 +62,8 @@ pub(crate) struct Receiver {
     limit_bytes: usize,
     /// Most bytes of a message of which a part is missing.
     message_limit: usize,
+    /// Length of the largest segment of which a window is more than `limit_bytes`; 0 if there was none.
+    oversized: u32,
     /// The peer has not proven itself: it gets no more memory than twice what it sends.
     is_stranger: bool,
     /// What is held that cannot be delivered, on the account that the sessions share.
@@ -90,6 +92,7 @@ impl Receiver {
             kept: PayloadStore::new(pool),
             limit_bytes,
             message_limit: usize::MAX,
+            oversized: 0,
             is_stranger: false,
             lease: MemoryLease::default(),
             taken: 0,
@@ -158,11 +161,45 @@ impl Receiver {
         self.finished
     }
 
-    /// What the header's `wnd` says: free slots of the ready queue (protocol.md 4.6).
+    /// What the header's `wnd` says: free slots of the ready queue, or what the bound on bytes leaves for
+    /// segments of the peer's size (protocol.md 4.6).
     pub(crate) fn advertised(&self) -> u16 {
-        let free = (self.window as usize).saturating_sub(self.ready.len());
+        let slots = (self.window as usize).saturating_sub(self.ready.len());
+        let free = match self.oversized {
+            0 => slots,
+            _ => slots.min(self.segments_that_fit()),
+        };
         // C casts; a window is at most 65535, so nothing is lost here.
         free as u16
+    }
+
+    /// Whether the advertised window is 0.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.advertised() == 0
+    }
+
+    /// Oversized segments that would be taken in order.
+    #[cold]
+    fn segments_that_fit(&self) -> usize {
+        let held = self.held_bytes();
+        let free = self.limit_bytes.saturating_mul(2).saturating_sub(held);
+        let least = usize::from(self.completes_front());
+        (free / self.oversized as usize).max(least)
+    }
+
+    /// Whether a window of such segments is no more than may be held. A payload fits a datagram, so the
+    /// product fits 32 bits.
+    #[inline]
+    const fn is_usual(&self, len: usize) -> bool {
+        len * self.window as usize <= self.limit_bytes
+    }
+
+    /// Notes a segment of which a window would be more than that.
+    fn note_size(&mut self, len: usize) {
+        if !self.is_usual(len) {
+            // A payload fits a datagram.
+            self.oversized = self.oversized.max(len as u32);
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -194,25 +231,33 @@ impl Receiver {
             self.deliver_reordered();
             return Arrival::Duplicate;
         }
+        self.note_size(payload.len());
         if !self.has_room(ahead == 0, payload.len()) {
             return Arrival::NoRoom;
         }
         if ahead == 0 && !self.is_full() {
-            if !fin && !self.admits_fragment(frg, payload.len()) {
+            let room = match fin {
+                true => Room::Ample,
+                false => self.room_for_fragment(frg, payload.len()),
+            };
+            if room == Room::None {
                 return Arrival::NoMemory;
             }
             self.next = self.next.next();
+            let sparing = self.is_stranger || room == Room::Allotted;
             match fin {
                 true => self.finish(),
-                false => self.ready.push(payload, frg, self.is_stranger),
+                false => self.ready.push(payload, frg, sparing),
             }
         } else {
             if self.is_too_far_ahead(ahead) {
                 return Arrival::NoRoom;
             }
-            if !self.admits_ahead(ahead, payload.len()) {
+            let room = self.room_ahead(ahead, payload.len());
+            if room == Room::None {
                 return Arrival::NoMemory;
             }
+            let sparing = self.is_stranger || room == Room::Allotted;
             self.furthest = if self.reordered == 0 || self.furthest.is_before(sn) {
                 sn
             } else {
@@ -221,7 +266,7 @@ impl Receiver {
             self.make_room(ahead + 1);
             let index = self.index(sn);
             self.reorder[index] = Some(Arrived {
-                at: self.keep(payload),
+                at: self.keep(payload, sparing),
                 // A payload fits a datagram.
                 len: payload.len() as u32,
                 frg,
@@ -236,8 +281,8 @@ impl Receiver {
     }
 
     /// Whether the next segment in order is ready for the application at once, and nothing else changes
-    /// with it: no segment waits for it, and no part of the message in front is missing, before and after.
-    /// So there is nothing to deliver, and nothing to put on the account. Nearly always so.
+    /// with it: no segment waits for it, no part of the message in front is missing, before and after, and it
+    /// is no longer than usual. So there is nothing to deliver, and nothing to put on the account. Nearly always so.
     #[inline]
     fn passes_through(&self, frg: u8, len: usize) -> bool {
         let head = self.ready.front().map_or(frg, |head| head.frg);
@@ -245,6 +290,7 @@ impl Receiver {
             && self.reordered == 0
             && !self.finished
             && !self.is_full()
+            && self.is_usual(len)
             && self.ready.unread().saturating_add(len) <= self.limit_bytes
     }
 
@@ -272,12 +318,12 @@ impl Receiver {
         }
     }
 
-    /// A copy of the payload.
-    fn keep(&mut self, payload: &[u8]) -> PayloadRef {
+    /// A copy of the payload. `sparing`: in no more memory than twice its bytes.
+    fn keep(&mut self, payload: &[u8], sparing: bool) -> PayloadRef {
         match payload.is_empty() {
             true => PayloadRef::NONE,
             // A datagram has room for fifty segments of a byte each.
-            false if self.is_stranger => self.kept.insert_sparing(payload),
+            false if sparing => self.kept.insert_sparing(payload),
             false => self.kept.insert(payload, 0),
         }
     }
@@ -472,6 +518,52 @@ mod tests {
                 let sent = n as usize * size;
                 assert!(receiver.kept.block_bytes() <= 2 * sent, "{n} of {size}");
             }
+        }
+    }
+
+    /// Fills a receiver with segments of `len` bytes in order; what it says of its window before each, and
+    /// whether the next one is taken.
+    fn filled(len: usize, frg: u8) -> impl Iterator<Item = (usize, bool)> {
+        let mut receiver = Receiver::new(Sn::ZERO, 128, LIMIT, Arc::new(BufferPool::new()));
+        (0..128).map(move |_| {
+            let advertised = usize::from(receiver.advertised());
+            let arrival = receiver.insert(receiver.next(), frg, false, &vec![1; len]);
+            (advertised, arrival == Arrival::New)
+        })
+    }
+
+    #[test]
+    fn the_window_is_closed_when_the_next_segment_would_be_refused() {
+        for len in [1_501, 2_999, 3_001, 9_000, 65_000] {
+            let mut refused = 0;
+            for (advertised, is_taken) in filled(len, 0).skip_while(|(_, is_taken)| *is_taken) {
+                assert!(!is_taken, "{len}");
+                refused += 1;
+                // The first one may be the first that shows the size.
+                assert!(advertised == 0 || refused == 1, "{len}: {advertised}");
+            }
+            assert_eq!(refused > 0, len > 3_000, "{len}");
+            let before = filled(len, 0).take_while(|(_, is_taken)| *is_taken);
+            assert!(
+                before.skip(1).all(|(advertised, _)| advertised > 0),
+                "{len}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_window_counts_slots_for_segments_of_usual_size() {
+        for len in [0, 1, 1_376, 1_500] {
+            let free = filled(len, 0).map(|(advertised, _)| advertised);
+            assert!(free.eq((1..=128).rev()), "{len}");
+        }
+    }
+
+    /// What completes the message in front is always taken, and is let come.
+    #[test]
+    fn the_window_is_open_for_the_message_in_front() {
+        for (advertised, is_taken) in filled(60_000, 126).take(126) {
+            assert!(is_taken && advertised > 0);
         }
     }
 

@@ -15,6 +15,7 @@
 )]
 mod net;
 
+mod account;
 mod alias;
 mod evict;
 mod flood;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may fail")]
 
 mod api;
+mod backlog;
 mod close;
 mod descriptors;
 mod gate;

@@ -22,11 +22,11 @@ impl KcpEngine {
     /// # Errors
     /// Outside 1 to 65535 (send) or 128 to 65535 (receive).
     pub fn set_windows(&mut self, send: u32, receive: u32) -> Result<(), ConfigError> {
-        let was_full = self.receiver.is_full();
+        let was_closed = self.receiver.is_closed();
         self.reconfigure(|config| config.window_size(send, receive))?;
         self.receiver.set_window(receive);
         if self.is_strict() {
-            self.reopen_window(was_full);
+            self.reopen_window(was_closed);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use core::mem::size_of;
 use core::time::Duration;
 
 use super::{Arrived, FIRST_SLOTS, Receiver};
+use crate::memory::Order;
 use crate::seq::Sn;
 use crate::time::Instant;
 
@@ -42,54 +43,85 @@ pub(crate) enum Stale {
     Stream,
 }
 
+/// Whether a segment that cannot be delivered is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    None,
+    /// Beyond the account, in the session's allotment: it gets no more memory than twice its bytes.
+    Allotted,
+    /// On the account.
+    Ample,
+}
+
+impl Room {
+    const fn within(bytes: usize, allotment: usize) -> Self {
+        if bytes <= allotment {
+            Self::Allotted
+        } else {
+            Self::None
+        }
+    }
+}
+
 impl Receiver {
     /// Whether a segment so far ahead would make the ring larger than what a peer that has not proven
-    /// its address has earned by sending: a first flight, and then a multiple of what was taken.
+    /// its address has earned by sending: a first flight, and a multiple of what was taken.
     pub(super) const fn is_too_far_ahead(&self, ahead: usize) -> bool {
         let earned = (self.taken as usize).saturating_mul(SLOTS_PER_SEGMENT);
-        self.is_stranger && ahead >= FIRST_FLIGHT && ahead > earned
+        self.is_stranger && ahead >= earned.saturating_add(FIRST_FLIGHT)
     }
 
-    /// Whether the account has room for one more segment of a message that stays incomplete.
+    /// Whether there is room for one more segment of a message that stays incomplete.
     #[inline]
-    pub(super) fn admits_fragment(&mut self, frg: u8, len: usize) -> bool {
+    pub(super) fn room_for_fragment(&mut self, frg: u8, len: usize) -> Room {
         if !self.lease.is_bounded() {
-            return true;
+            return Room::Ample;
         }
         let head = self.ready.front().map_or(frg, |head| head.frg);
         if self.ready.len() >= usize::from(head) {
-            return true;
+            return Room::Ample;
         }
-        let held = self.reorder_bytes(0) + self.ready.block_bytes();
-        self.lease.admits(held + len)
+        let blocks = self.ready.block_bytes_with(len, self.is_stranger);
+        let held = self.ring_bytes(0) + self.kept.block_bytes() + blocks;
+        if self.lease.admits(held, Order::Next) {
+            return Room::Ample;
+        }
+        // The message by itself: what waits behind a gap must not keep its next fragment out.
+        let message = self.ready.unread().saturating_add(len);
+        Room::within(message, self.lease.allotment(Order::Next))
     }
 
-    /// Whether the account has room for one more segment out of order.
-    pub(super) fn admits_ahead(&mut self, ahead: usize, len: usize) -> bool {
+    /// Whether there is room for one more segment out of order.
+    pub(super) fn room_ahead(&mut self, ahead: usize, len: usize) -> Room {
         if !self.lease.is_bounded() {
-            return true;
+            return Room::Ample;
         }
-        let held = self.reorder_bytes(ahead + 1) + self.ready.blocked_bytes();
-        self.lease.admits(held + len)
+        let others = self.ring_bytes(ahead + 1) + self.ready.blocked_bytes();
+        let held = others + self.kept.block_bytes_with(len, self.is_stranger);
+        if self.lease.admits(held, Order::Ahead) {
+            return Room::Ample;
+        }
+        let held = others + self.kept.block_bytes_with(len, true);
+        Room::within(held, self.lease.allotment(Order::Ahead))
     }
 
     /// Tells the account what is held.
     #[inline]
     pub(super) fn settle_memory(&mut self) {
         if self.lease.is_bounded() {
-            let held = self.reorder_bytes(0) + self.ready.blocked_bytes();
-            self.lease.settle(held);
+            let kept = self.ring_bytes(0) + self.kept.block_bytes();
+            self.lease.settle(kept + self.ready.blocked_bytes());
         }
     }
 
-    /// Memory for segments out of order, with a ring of at least `slots`.
-    fn reorder_bytes(&self, slots: usize) -> usize {
+    /// Memory of the ring for segments out of order, with at least `slots`.
+    fn ring_bytes(&self, slots: usize) -> usize {
         let ring = if slots > self.reorder.len() {
             slots.next_power_of_two().max(FIRST_SLOTS)
         } else {
             self.reorder.len()
         };
-        ring * size_of::<Option<Arrived>>() + self.kept.block_bytes()
+        ring * size_of::<Option<Arrived>>()
     }
 
     fn is_stuck(&self) -> bool {
@@ -152,169 +184,11 @@ impl Receiver {
 
 /// How long something that cannot be delivered is kept for a peer that has not proven its address.
 const STALE_AFTER: Duration = Duration::from_secs(60);
-/// The window of our widest preset: a flight whose first segments are lost is kept, whatever came before.
-const FIRST_FLIGHT: usize = 1_024;
-/// Slots of the ring for each segment taken, beyond that.
+/// The default send window of stock peers: a flight whose first segments are lost is kept, whatever came
+/// before.
+const FIRST_FLIGHT: usize = 32;
+/// Further slots of the ring for each segment taken.
 const SLOTS_PER_SEGMENT: usize = 8;
 
 #[cfg(test)]
-mod tests {
-    use alloc::sync::Arc;
-
-    use super::*;
-    use crate::buffer::BufferPool;
-    use crate::memory::ReceiveMemory;
-    use crate::recv::Arrival;
-
-    fn unvalidated(memory: &Arc<ReceiveMemory>) -> Receiver {
-        let pool = Arc::new(BufferPool::new());
-        let mut receiver = Receiver::new(Sn::ZERO, 65_535, 1 << 20, pool);
-        receiver.set_limits(1 << 20, usize::MAX);
-        receiver.set_stranger(true);
-        receiver.set_memory(Arc::clone(memory));
-        receiver
-    }
-
-    /// 50 bytes made a ring of 1 MB.
-    #[test]
-    fn the_ring_grows_with_what_was_received() {
-        let memory = unbounded();
-        let mut receiver = unvalidated(&memory);
-        receiver.insert(Sn::ZERO, 0, false, b"x");
-        assert_eq!(
-            receiver.insert(Sn::new(65_534), 0, false, b"x"),
-            Arrival::NoRoom
-        );
-        assert_eq!(receiver.insert(Sn::new(128), 0, false, b"x"), Arrival::New);
-        assert!(memory.used_unvalidated() <= 6_144, "{memory:?}");
-        assert_eq!(
-            receiver.insert(Sn::new(1_024), 0, false, b"x"),
-            Arrival::New
-        );
-        assert!(memory.used_unvalidated() <= 24_576, "{memory:?}");
-        // A window of which the first half was lost.
-        for sn in 1..500 {
-            receiver.insert(Sn::new(sn), 0, false, b"x");
-        }
-        for sn in (1_025..1_524).rev() {
-            assert_eq!(receiver.insert(Sn::new(sn), 0, false, b"x"), Arrival::New);
-        }
-        // A peer that has proven its address has the window.
-        receiver.set_stranger(false);
-        let last = receiver.next().get() + 65_534;
-        assert_eq!(receiver.insert(Sn::new(last), 0, false, b"x"), Arrival::New);
-    }
-
-    #[test]
-    fn what_cannot_be_delivered_is_on_the_account() {
-        let memory = Arc::new(ReceiveMemory::with_limit(1 << 20));
-        let mut receiver = unvalidated(&memory);
-        let held = (1..100)
-            .take_while(|&sn| receiver.insert(Sn::new(sn), 0, false, &[1; 1_376]) == Arrival::New);
-        assert!((30..48).contains(&held.count()));
-        assert!(memory.used_unvalidated() <= (1 << 16) + 8_192);
-        // Whole messages in order are not counted.
-        let mut other = unvalidated(&memory);
-        for sn in 0..100 {
-            let arrival = other.insert(Sn::new(sn), 0, false, &[1; 1_376]);
-            assert_eq!(arrival, Arrival::New);
-        }
-        // What never becomes whole is.
-        let arrival = other.insert(Sn::new(100), 1, false, &[1; 1_376]);
-        assert_eq!(
-            arrival,
-            Arrival::New,
-            "behind whole ones, which will be read"
-        );
-        assert_eq!(other.read(&mut [0; 200_000]), Ok(101 * 1_376));
-        let unfinished = (101..200)
-            .filter(|&sn| other.insert(Sn::new(sn), 255, false, &[1; 1_376]) == Arrival::New);
-        assert!(unfinished.count() < 10);
-        drop(receiver);
-        drop(other);
-        assert_eq!((memory.used(), memory.used_unvalidated()), (0, 0));
-    }
-
-    fn unbounded() -> Arc<ReceiveMemory> {
-        Arc::new(ReceiveMemory::with_limit(usize::MAX))
-    }
-
-    const fn at(seconds: u64) -> Instant {
-        Instant::from_millis(1_000 * seconds)
-    }
-
-    #[test]
-    fn a_gap_that_stays_is_let_go() {
-        let memory = unbounded();
-        let mut receiver = unvalidated(&memory);
-        receiver.insert(Sn::new(1), 0, false, b"x");
-        receiver.watch(at(0));
-        receiver.insert(Sn::new(3), 0, false, b"x");
-        receiver.watch(at(50));
-        assert_eq!(receiver.expire(at(59)), Stale::None);
-        assert_eq!(receiver.expire(at(60)), Stale::Gap(2));
-        assert_eq!((receiver.reordered(), memory.used()), (0, 0));
-        // The peer sends all of it again: nothing is missing.
-        for sn in 0..4 {
-            assert_eq!(receiver.insert(Sn::new(sn), 0, false, b"x"), Arrival::New);
-            receiver.watch(at(70));
-        }
-        assert_eq!(receiver.stale_at(), None);
-    }
-
-    /// protocol.md 11.4: whatever arrives in front of it.
-    #[test]
-    fn a_gap_that_stays_is_let_go_although_the_peer_goes_on() {
-        let memory = unbounded();
-        let mut receiver = unvalidated(&memory);
-        receiver.insert(Sn::new(1_000), 0, false, b"x");
-        receiver.watch(at(0));
-        for n in 0..6 {
-            assert_eq!(receiver.expire(at(10 * n)), Stale::None);
-            receiver.insert(Sn::new(n as u32), 0, false, b"x");
-            receiver.watch(at(10 * n));
-        }
-        assert_eq!(receiver.expire(at(60)), Stale::Gap(1));
-        assert_eq!((receiver.reordered(), receiver.stale_at()), (0, None));
-    }
-
-    #[test]
-    fn a_peer_that_takes_what_was_let_go_for_delivered_is_told() {
-        let memory = unbounded();
-        let mut receiver = unvalidated(&memory);
-        receiver.insert(Sn::new(1), 0, false, b"x");
-        receiver.watch(at(0));
-        assert_eq!(receiver.expire(at(60)), Stale::Gap(1));
-        for sn in [0, 2] {
-            receiver.insert(Sn::new(sn), 0, false, b"x");
-            receiver.watch(at(70));
-        }
-        assert_eq!(receiver.expire(at(130)), Stale::Stream);
-    }
-
-    #[test]
-    fn a_peer_that_goes_on_keeps_its_segments() {
-        let memory = unbounded();
-        let mut receiver = unvalidated(&memory);
-        for n in 0..100 {
-            receiver.insert(Sn::new(2 * n + 1), 0, false, b"x");
-            receiver.watch(at(u64::from(n)));
-            receiver.insert(Sn::new(2 * n), 0, false, b"x");
-            receiver.insert(Sn::new(2 * n + 3), 0, false, b"x");
-            receiver.watch(at(u64::from(n)));
-            assert_eq!(receiver.expire(at(u64::from(n))), Stale::None);
-        }
-    }
-
-    #[test]
-    fn a_message_that_stays_incomplete_ends_the_stream() {
-        let memory = unbounded();
-        let mut receiver = unvalidated(&memory);
-        receiver.insert(Sn::ZERO, 3, false, b"x");
-        receiver.watch(at(0));
-        receiver.insert(Sn::new(1), 2, false, b"x");
-        receiver.watch(at(59));
-        assert_eq!(receiver.expire(at(60)), Stale::None, "it goes on");
-        assert_eq!(receiver.expire(at(120)), Stale::Stream);
-    }
-}
+mod tests;

@@ -425,13 +425,15 @@ impl Lifetime {
     }
 
     /// While a close waits, a peer that lives is heard often enough that `linger` does not run out,
-    /// whatever its window is and although some questions or answers are lost.
+    /// whatever its window is and although some questions or answers are lost; and its answers show what
+    /// is lost in time for `close_stall_timeout`.
     fn next_closing_question(&self, quiet_since: Instant, times: &Times) -> Option<Instant> {
         let closing = self.closing.as_ref()?;
         if closing.done.is_some() {
             return None;
         }
-        let after = (times.linger / QUESTIONS_PER_LINGER).max(SHORTEST_QUESTION_INTERVAL);
+        let bound = times.linger.min(times.close_stall);
+        let after = (bound / QUESTIONS_PER_LINGER).max(SHORTEST_QUESTION_INTERVAL);
         Some(quiet_since.max(closing.began) + after)
     }
 

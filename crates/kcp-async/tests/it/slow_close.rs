@@ -215,6 +215,51 @@ async fn a_close_that_stalls_ends() {
     }
 }
 
+/// A round trip of 20 s, of an outage, makes an RTO of 60 s. What is lost then is sent again when the peer's
+/// next answer shows that it is missing: an upload waited for 60 s, and a close was given up before. Either side,
+/// messages and bytes.
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_after_an_outage_is_not_waited_for_by_its_time_out() {
+    for config in [
+        turbo(),
+        KcpConfig::normal().into(),
+        KcpConfig::file_transfer().into(),
+    ] {
+        for (from_server, closes) in [(false, false), (false, true), (true, false), (true, true)] {
+            let net = Net::clean();
+            let pair = pair_acquainted(&net, &config, &config).await;
+            let (mut from, to) = match from_server {
+                true => (pair.server, pair.client),
+                false => (pair.client, pair.server),
+            };
+            sleep(secs(1)).await;
+            from.send(b"under way").await.unwrap();
+            sleep(ms(1)).await;
+            tokio::time::advance(secs(20)).await;
+            assert_eq!(to.recv_message().await.unwrap(), b"under way");
+            sleep(secs(1)).await;
+            assert!(from.stats().engine.rto > secs(10), "{:?}", from.stats());
+            net.cut(CLIENT, SERVER, true);
+            let start = Instant::now();
+            if !closes {
+                from.send(b"lost").await.unwrap();
+                sleep(ms(100)).await;
+                net.cut(CLIENT, SERVER, false);
+                assert_eq!(to.recv_message().await.unwrap(), b"lost");
+                assert!(start.elapsed() < secs(5), "{:?}", start.elapsed());
+                continue;
+            }
+            let heal = async {
+                sleep(ms(100)).await;
+                net.cut(CLIENT, SERVER, false);
+            };
+            let (closed, ()) = tokio::join!(from.shutdown(), heal);
+            closed.unwrap();
+            assert!(start.elapsed() < secs(5), "{:?}", start.elapsed());
+        }
+    }
+}
+
 /// What the peer's engine has acknowledged is the peer's business, read or not.
 #[tokio::test(start_paused = true)]
 async fn an_unread_end_is_an_end() {

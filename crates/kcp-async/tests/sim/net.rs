@@ -208,6 +208,11 @@ impl State {
         let Some(host) = self.hosts.get_mut(&to).filter(|host| !host.gone) else {
             return;
         };
+        if self.trace {
+            let now = Time::from_micros(self.epoch.elapsed().as_micros() as u64);
+            eprint!("ARRIVES ");
+            trace(now, from, to, &wire);
+        }
         if host.ours {
             self.ledger.hears(to, from, &wire);
         }

@@ -147,7 +147,9 @@ impl KcpEngine {
         if header.is_echo() {
             let is_right = self.liveness.has_asked(header.ts);
             let datagram = self.counters.datagrams_received;
-            if self.proof.is_echo_right(is_right, datagram) {
+            if is_right && self.proof.is_proven() {
+                self.resend_missed(header.ts);
+            } else if self.proof.is_echo_right(is_right, datagram) {
                 self.on_proof();
             }
         }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::KcpEngine;
 use crate::in_flight::InFlight;
 use crate::segment::IKCP_OVERHEAD;
-use crate::seq::Sn;
+use crate::seq::{Sn, WireTs};
 use crate::time::Instant;
 
 /// Since when the oldest segment in flight has failed to pass while the peer was heard.
@@ -119,6 +119,34 @@ impl KcpEngine {
     }
 }
 
+impl KcpEngine {
+    /// The peer has answered a question that was sent at `asked`. What left well before that and is not acknowledged is
+    /// lost, and the path works: waits that come from a round trip of another time do not count (protocol.md 11.9).
+    pub(super) fn resend_missed(&mut self, asked: WireTs) {
+        if self.remote_window == 0 {
+            return;
+        }
+        let now = self.clock.millis();
+        let mut sn = self.in_flight.una();
+        for _ in 0..MISSED_AT_ONCE.min(self.in_flight.span()) {
+            if let Some(&record) = self.in_flight.get(sn)
+                && asked.distance_from(record.last_ts) >= MISSED_AFTER_MS
+            {
+                self.store_due(InFlight {
+                    rto_ms: record.rto_ms.min(self.rtt.rto_ms),
+                    resend_at: record.resend_at.min(now),
+                    ..record
+                });
+            }
+            sn = sn + 1;
+        }
+    }
+}
+
+/// How long before a question a segment must have left: no path that is in use reorders by more.
+const MISSED_AFTER_MS: i32 = 500;
+/// Of the oldest segments in flight. The next answer is about the next ones.
+const MISSED_AT_ONCE: u32 = 32;
 /// Payload of a segment whose datagram is larger than the smallest IPv6 mtu, with the headers of IPv6 and UDP.
 const LARGE_PAYLOAD: usize = 1_280 - 48 - IKCP_OVERHEAD;
 /// Time-outs of the oldest segment after which large datagrams are suspected.

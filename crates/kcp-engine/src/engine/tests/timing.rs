@@ -1,6 +1,7 @@
 //! protocol.md 6.3 and 9: back-off, ticks, deadlines.
 
 use super::*;
+use crate::CLOSE_MARK;
 
 /// Times at which one segment is sent when nothing is ever acknowledged.
 fn schedule(config: &KcpConfig, count: usize) -> Vec<u64> {
@@ -145,4 +146,53 @@ fn the_clock_never_goes_back() {
     s.send(b"x").tick(1_000).sends(&["PUSH 0 ts=1000 len=1"]);
     s.tick(10).silent();
     s.send(b"y").tick(1_010).sends(&["PUSH 1 ts=1010 len=1"]);
+}
+
+/// protocol.md 11.9: an answer that echoes a question shows what the peer had not when that came.
+#[test]
+fn what_an_answer_shows_to_be_missing_is_sent_again_at_once() {
+    let mut s = Script::strict(&fast());
+    let answer = |ts, una| seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(ts).una(una);
+    s.send(b"x").tick(10).drain();
+    // A round trip of 20 s, by an outage: the next segment would wait for 60 s.
+    s.at(20_010).input(&[ack(0, 10).frg(CLOSE_MARK).una(1)]);
+    s.send(b"y").send(b"z").tick(20_020);
+    s.sends(&["PUSH 1 ts=20020 len=1 | PUSH 2 ts=20020 len=1"]);
+    assert_eq!(s.engine.rto(), Duration::from_secs(60));
+    s.engine.keepalive();
+    s.tick(20_510).sends(&["WASK 0 ts=20510"]);
+    s.at(20_515).input(&[answer(20_510, 1)]);
+    s.tick(20_520).silent();
+    s.engine.keepalive();
+    s.tick(20_530).sends(&["WASK 0 ts=20530"]);
+    // No echo, of no question, with a closed window.
+    s.at(20_535)
+        .input(&[seg(Command::Wins, 0).ts(20_530).una(1)]);
+    s.input(&[answer(20_529, 1)]);
+    s.input(&[answer(20_530, 1).wnd(0)]);
+    s.tick(20_540).silent();
+    s.input(&[answer(20_530, 1)]);
+    s.tick(20_550);
+    s.sends(&["PUSH 1 ts=20550 len=1 | PUSH 2 ts=20550 len=1"]);
+    // What left after the question is not missing yet, also where the answer comes twice.
+    s.at(20_560).input(&[answer(20_530, 1)]);
+    s.tick(20_570).silent();
+}
+
+/// protocol.md 11.9: of a large flight the oldest, and with the next answer the next.
+#[test]
+fn an_answer_brings_the_oldest_of_what_is_missing() {
+    let mut s = Script::strict(&fast());
+    s.send(b"x").tick(10).drain();
+    s.at(20_010).input(&[ack(0, 10).frg(CLOSE_MARK).una(1)]);
+    for _ in 0..40 {
+        s.send(b"y");
+    }
+    s.tick(20_020).drain();
+    s.engine.keepalive();
+    s.tick(21_000).drain();
+    let answer = seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(21_000).una(1);
+    s.at(21_005).input(&[answer]);
+    s.tick(21_010).drain();
+    assert_eq!(s.engine.stats().timeout_resends, 32);
 }

@@ -161,6 +161,16 @@ impl Receiver {
         self.finished
     }
 
+    /// Whether everything up to the peer's FIN has arrived, taken in or not yet for want of room.
+    pub(crate) fn has_everything(&self) -> bool {
+        if self.finished || self.reordered == 0 {
+            return self.finished;
+        }
+        // A FIN has the last number: with so many kept, none before it is missing.
+        let last = self.next + (self.reordered as u32 - 1);
+        self.reorder[self.index(last)].is_some_and(|arrived| arrived.fin)
+    }
+
     /// What the header's `wnd` says: free slots of the ready queue, or what the bound on bytes leaves for
     /// segments of the peer's size (protocol.md 4.6).
     pub(crate) fn advertised(&self) -> u16 {

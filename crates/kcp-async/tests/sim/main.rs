@@ -125,7 +125,9 @@ fn worlds() {
 #[test]
 fn worlds_that_failed_once() {
     collect_panics();
-    for seed in [1_298, 1_970, 2_420, 2_558, 2_658, 1_038_532, 1_044_476] {
+    for seed in [
+        1_298, 1_970, 2_420, 2_558, 2_658, 11_093, 17_215, 1_038_532, 1_044_476,
+    ] {
         if let Err(failure) = run(seed) {
             panic!("seed {seed} failed again: {failure}");
         }

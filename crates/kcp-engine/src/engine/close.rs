@@ -86,6 +86,12 @@ impl KcpEngine {
         fin.acknowledged && fin.received
     }
 
+    /// The same, but that the peer's FIN may still wait for room. The peer is in TIME-WAIT, and answers no
+    /// question any more.
+    pub(super) fn is_all_said(&self) -> bool {
+        self.fin_state().acknowledged && self.receiver.has_everything()
+    }
+
     pub(super) fn on_mark(&mut self) {
         self.close.peer_knows = true;
         if self.close.finishing && !self.close.fin_queued {

@@ -32,8 +32,8 @@ impl KcpEngine {
         self.counters.ignored_beginning += 1;
         // The next segment of the old peer shows that it lives, also if it says what its last one said.
         self.applied = Shared::default();
-        if self.is_over() {
-            return; // All that is left is to say so; a record of protocol.md 12.3 follows.
+        if self.is_all_said() {
+            return; // All that is left is to read, and to say so; a record of protocol.md 12.3 follows.
         }
         let (now, rtt) = (self.clock.now(), self.round_trip());
         for segment in segments(datagram).map_while(Result::ok) {

@@ -260,3 +260,36 @@ fn a_peer_that_told_no_una_may_begin_again_twice() {
     s.at(44_000).input(&[push(0, b"new")]);
     assert_eq!(s.engine.fault(), Some(Fault::Ghost));
 }
+
+/// protocol.md 12.8: everything has been said both ways, and is not read yet. The peer answers nothing any more,
+/// so a late copy opens no question: that would stay open, and be taken for the silence of a dead peer.
+#[test]
+fn a_late_copy_after_the_last_word_is_no_question() {
+    for missing in [false, true] {
+        let mut s = acquainted(3);
+        s.engine.finish();
+        s.drain();
+        s.at(1_010)
+            .input(&[seg(Command::Wins, 0).frg(CLOSE_MARK).una(1)]);
+        s.drain();
+        // More than the reader has room for, and the end.
+        for sn in 3..150 {
+            s.input(&[push(sn, b"old").una(1)]);
+        }
+        if !missing {
+            s.input(&[push(150, b"old").una(1)]);
+        }
+        s.input(&[seg(Command::Fin, 151).una(2)]).drain();
+        s.at(1_050).input(&[push(0, b"old")]);
+        let asks = [false, true][usize::from(missing)];
+        assert_eq!(!s.drain().is_empty(), asks, "missing: {missing}");
+        assert_eq!(s.engine.silent_since().is_some(), asks);
+        assert!(!s.engine.fin_state().received);
+        let mut words = 0;
+        while s.recv().is_ok() {
+            words += 1;
+        }
+        assert_eq!(words, if missing { 147 } else { 148 });
+        assert_eq!(s.engine.fin_state().received, !missing);
+    }
+}

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use kcp_engine::{Conv, Fault, FinState, IKCP_OVERHEAD, Instant, KcpEngine, Role, Sn};
 
-pub(crate) use admission::Reserve;
 pub(crate) use lifetime::{Lifetime, Shutdown};
 
 use crate::config::Times;
@@ -50,8 +49,6 @@ pub(crate) struct Session {
     /// Tasks that wait for the end of a shutdown.
     pub(crate) closers: Wakers,
     queue_limit: QueueLimit,
-    /// What the queue holds beyond the bound of an unvalidated session.
-    lease: Option<admission::Lease>,
     /// The local address to answer from.
     pub(crate) source: Option<IpAddr>,
     /// When the driver has promised to look at this session. Only the driver changes it.
@@ -140,7 +137,6 @@ impl Session {
             writers: Wakers::default(),
             closers: Wakers::default(),
             queue_limit,
-            lease: None,
             source: None,
             armed: None,
             unsent: None,
@@ -271,9 +267,6 @@ impl Session {
     /// Brings what is known about the peer and the close up to date.
     pub(crate) fn observe(&mut self, now: Instant) {
         self.life.observe(now, &self.engine);
-        if self.engine.answer_allowance().is_none() {
-            self.lease = None;
-        }
     }
 
     /// What is to be remembered of the session, which is over. `None` if the peer has begun again under
@@ -319,7 +312,6 @@ impl Session {
     pub(crate) fn finish(&mut self, reason: ConnectionError, wake: &mut WakeList) {
         self.end.get_or_insert(reason);
         self.unsent = None;
-        self.lease = None;
         self.readers.move_to(wake);
         self.writers.move_to(wake);
         self.closers.move_to(wake);

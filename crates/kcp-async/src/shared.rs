@@ -20,7 +20,7 @@ use crate::error::{ConnectionError, KcpError};
 use crate::mutex::Mutex;
 use crate::router::{Origin, Router};
 use crate::send_share::{self, Doubt, SendShare};
-use crate::session::{Lifetime, QueueLimit, Reserve, Session, SessionCell};
+use crate::session::{Lifetime, QueueLimit, Session, SessionCell};
 use crate::socket::DatagramSocket;
 use crate::stats::{Counters, EndpointStats};
 use crate::time_wait::TimeWait;
@@ -37,8 +37,6 @@ pub(crate) struct Shared {
     pub(crate) times: Times,
     /// Bytes at which a session's writers wait.
     queue_limit: QueueLimit,
-    /// For first messages to stock peers whose address is not validated.
-    pub(crate) reserve: Arc<Reserve>,
     pub(crate) pool: Arc<BufferPool>,
     /// For what cannot be delivered yet.
     memory: Arc<ReceiveMemory>,
@@ -102,7 +100,6 @@ impl Shared {
             clock: Clock::start(),
             times: config.times(),
             queue_limit: config.queue_limit(),
-            reserve: Arc::default(),
             pool: default_pool(),
             memory: Arc::new(
                 ReceiveMemory::with_limit(config.receive_memory_bytes())

@@ -395,10 +395,11 @@ impl KcpEngine {
         self.flush_wanted = true;
     }
 
-    /// Asks a peer whose address is not validated for a sign that it sees what we send (protocol.md
-    /// 11.1): a WASK like [`keepalive`](Self::keepalive)'s, but the peer owes no answer: one that
-    /// never comes does not count for [`silent_since`](Self::silent_since). Does nothing once the
-    /// address is validated, or where it need not be.
+    /// Asks a peer whose address is not validated for a sign that it sees what we send: an empty PUSH of
+    /// the number before the first, which every KCP acknowledges and none delivers (protocol.md 11.1).
+    /// The peer owes no answer: one that never comes does not count for
+    /// [`silent_since`](Self::silent_since). Does nothing once the address is validated, or where it
+    /// need not be.
     pub const fn ask_for_validation(&mut self) {
         self.proof.want_question();
         self.flush_wanted |= self.proof.is_limited();

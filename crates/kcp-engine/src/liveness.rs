@@ -42,9 +42,7 @@ struct GhostWatch {
 impl Liveness {
     /// A WASK with this time stamp goes out. `owed`: the peer is taken for dead if it never answers.
     pub(crate) fn on_asked(&mut self, now: Instant, ts: WireTs, owed: bool) {
-        self.asked.rotate_right(1);
-        self.asked[0] = ts;
-        self.asks = self.asks.saturating_add(1);
+        self.on_challenged(ts);
         self.last_asked = now;
         if owed {
             self.unanswered_since.get_or_insert(now);
@@ -52,7 +50,14 @@ impl Liveness {
         self.ghost.asked_at.get_or_insert(now);
     }
 
-    /// How many questions there were, up to 255.
+    /// An empty PUSH with this time stamp goes out, to validate the address.
+    pub(crate) fn on_challenged(&mut self, ts: WireTs) {
+        self.asked.rotate_right(1);
+        self.asked[0] = ts;
+        self.asks = self.asks.saturating_add(1);
+    }
+
+    /// How many questions of both kinds there were, up to 255.
     pub(crate) const fn asks(&self) -> u8 {
         self.asks
     }

@@ -69,6 +69,11 @@ impl Proof {
         self.proven
     }
 
+    /// Whether the peer chose us.
+    pub(crate) const fn is_of_accepted(&self) -> bool {
+        self.limited
+    }
+
     /// Whether answers are bounded now.
     pub(crate) const fn is_limited(&self) -> bool {
         self.limited && !self.proven

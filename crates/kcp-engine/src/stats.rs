@@ -32,6 +32,8 @@ pub struct EngineStats {
     pub acks_sent: u64,
     /// Window probes (WASK) sent.
     pub probes_sent: u64,
+    /// Empty PUSHs sent to validate the peer's address (`docs/protocol.md` 11.1).
+    pub challenges_sent: u64,
     /// Dropped: shorter than a header.
     pub dropped_short: u64,
     /// Dropped: another conversation.

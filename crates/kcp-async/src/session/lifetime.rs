@@ -439,8 +439,8 @@ impl Lifetime {
 
     /// A peer that only sends has nothing of ours to acknowledge: it is asked, because an answer validates it
     /// (protocol.md 11.1). While a writer waits for that, once a second. Otherwise before the session may be
-    /// evicted, unless what it was answered is under way, or the peer has shown that its answer validates
-    /// nothing; and twice in the time that an unvalidated session may be silent. What the smallest first datagram
+    /// evicted, unless what it was answered is under way; and twice in the time that an unvalidated session may
+    /// be silent. What the smallest first datagram
     /// allows is an ACK and two datagrams more.
     fn next_validation_question(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
         if let Some(since) = self.writer_since {
@@ -448,7 +448,7 @@ impl Lifetime {
         }
         let last_new = engine.last_new_push().unwrap_or(self.created);
         let quarter = times.unproven / 4;
-        let may_ask_early = self.begun && !engine.peer_is_stock() && engine.is_drained();
+        let may_ask_early = self.begun && engine.is_drained();
         let early =
             EARLY_QUESTIONS.map(|after| may_ask_early.then(|| self.created + after.min(quarter)));
         let (asked, room) = (engine.questions_asked(), answers_left(engine));

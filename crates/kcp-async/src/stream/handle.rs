@@ -118,7 +118,7 @@ impl StreamHandle {
         if fits
             && !message.is_empty()
             && !session.engine.is_finishing()
-            && !session.takes_message(message.len(), &self.shared.reserve)
+            && !session.takes_message(message.len())
         {
             return self.wait_for_room(cx, session);
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kcp_async::{EndpointConfig, KcpConfig};
 use kcp_engine::Command;
+use kcp_netem::LinkConfig;
 use tokio::io::AsyncWriteExt;
 
 use crate::net::{CLIENT, Net, SERVER, StockPeer, addr, headers, ms, secs, segment, sleep};
@@ -140,6 +141,60 @@ async fn answers_to_forged_addresses_hold_a_few_kib_each() {
     figure(
         "2,000 forged datagrams of 25 B, 10 MB written to each: bytes held",
         held,
+        "a send window each",
+    );
+}
+
+/// The same in messages, where each forged datagram has a WINS of stock KCP in it: an honest stock client gets its
+/// long first answer within a second of the flood.
+#[tokio::test(start_paused = true)]
+async fn long_answers_to_forged_addresses_keep_no_stock_client_waiting() {
+    const FORGED: u32 = 5_000;
+    const LEN: usize = 150_000;
+    let net = Net::new(LinkConfig::new().delay(ms(25)), 0);
+    let (server, wire) = Wire::server(&net, turbo());
+    let accepting = server.clone();
+    let held = Arc::new(AtomicUsize::new(0));
+    let sum = Arc::clone(&held);
+    tokio::spawn(async move {
+        let message: Arc<[u8]> = vec![0; LEN].into();
+        while let Ok((stream, _)) = accepting.accept().await {
+            let (sum, message) = (Arc::clone(&sum), Arc::clone(&message));
+            tokio::spawn(async move {
+                let sent = stream.send(&message).await;
+                if sent.is_err() {
+                    sum.fetch_add(
+                        stream.stats().engine.unacknowledged_bytes,
+                        Ordering::Relaxed,
+                    );
+                }
+                // The session is open until the application has seen its end.
+                while stream.recv_message().await.is_ok_and(|end| !end.is_empty()) {}
+            });
+        }
+    });
+    let forged = |n| {
+        let window = segment(n + 1, Command::Wins, 0, 0, b"");
+        (scattered(n), [opener(n + 1), window].concat())
+    };
+    for second in 0..5 {
+        let from = second * FORGED / 5;
+        wire.flood((from..from + FORGED / 5).map(forged)).await;
+        sleep(secs(1)).await;
+    }
+    let address = addr("10.0.0.2:5");
+    wire.admit(address);
+    let mut client = StockPeer::new(net.raw("10.0.0.2:5"), addr(SERVER), 7);
+    client.engine.send(b"?").unwrap();
+    let whole = |peer: &mut kcp_engine::KcpEngine| peer.peek_size() == Some(LEN);
+    assert!(client.live(secs(1), whole).await);
+    sleep(secs(12)).await;
+    assert_eq!(server.stats().sessions, 1);
+    let held = held.load(Ordering::Relaxed);
+    assert!(held <= FORGED as usize * (131 + 4_096), "{held}");
+    figure(
+        "5,000 forged datagrams in 5 s, 150,000 B sent to each: bytes held; a stock client's first answer of 150,000 B",
+        format!("{held}; within a second"),
         "a send window each",
     );
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use kcp_async::{ConnectionError, EndpointConfig, KcpEndpoint, KcpError, KcpStream};
-use kcp_engine::Command;
+use kcp_engine::{Command, KcpEngine};
 use kcp_netem::{LinkConfig, Loss, Probability};
 use tokio::time::timeout;
 
@@ -124,6 +124,34 @@ async fn a_client_that_waits_for_its_answer_is_not_evicted() {
         "answered (was: evicted without a word, waits for 10 min)",
         "no limit",
     );
+}
+
+/// The same with a stock client, which answers no question but acknowledges what it takes for an old segment.
+#[tokio::test(start_paused = true)]
+async fn a_stock_client_that_waits_for_its_answer_is_not_evicted() {
+    for bound in bounds() {
+        for begins in [100, 1_100, 2_000] {
+            let net = Net::clean();
+            let (server, wire) = Wire::server_at(&net, bound.server, bound.config.clone());
+            wire.admit(addr(bound.honest));
+            slow(&server);
+            let mut client = StockPeer::new(net.raw(bound.honest), addr(bound.server), 7);
+            client.engine.send(REQUEST).unwrap();
+            client.live(ms(begins), |_| false).await;
+            for n in 0..4_u32 {
+                let burst = n * 1_100..(n + 1) * 1_100;
+                wire.flood(burst.map(bound.forged)).await;
+                client.live(ms(1_100), |_| false).await;
+            }
+            let mut answer = [0; REQUEST.len()];
+            let is_answered = |engine: &mut KcpEngine| engine.recv(&mut answer).is_ok();
+            let name = bound.name;
+            assert!(client.live(secs(5), is_answered).await, "{name} {begins}");
+            assert_eq!(answer, REQUEST);
+            let stats = server.stats();
+            assert!(stats.accepted > stats.sessions as u64 + 60, "{name}");
+        }
+    }
 }
 
 /// The same with an application that never says anything: what the client sends a minute later arrives.
@@ -367,7 +395,7 @@ async fn a_session_that_was_an_embryo_is_asked_half_a_second_later() {
     raw.send(addr(SERVER), &segment(9, Command::Push, 0, 0, b"first"));
     assert_eq!(commands(&raw).await, [Some(Command::Ack); 2]);
     assert_eq!(raw.recv_within(ms(480)).await, None);
-    assert_eq!(commands(&raw).await, [Some(Command::Wask)]);
+    assert_eq!(commands(&raw).await, [Some(Command::Push)]);
 }
 
 async fn commands(raw: &RawPeer) -> Vec<Option<Command>> {

@@ -89,9 +89,10 @@ impl Ledger {
             let command = header.command().expect("a command of ours is known");
             let alone = matches!(command, Command::Fin | Command::Rst);
             last_alone += usize::from(alone);
+            let is_challenge = header.sn.get() == u32::MAX && header.frg == 0;
             assert!(
-                command != Command::Push || header.len > 0,
-                "protocol.md 3.4: an empty PUSH from {host}"
+                command != Command::Push || (header.len == 0) == is_challenge,
+                "protocol.md 3.4, 11.1: an empty PUSH, or none where one is due, from {host}"
             );
             assert!(
                 !(self.strict && alone && to_stock),

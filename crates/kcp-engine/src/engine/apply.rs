@@ -145,12 +145,10 @@ impl KcpEngine {
             return;
         }
         if header.is_echo() {
-            let is_right = self.liveness.has_asked(header.ts);
-            let datagram = self.counters.datagrams_received;
-            if is_right && self.proof.is_proven() {
+            if self.proof.is_proven() && self.liveness.has_asked(header.ts) {
                 self.resend_missed(header.ts);
-            } else if self.proof.is_echo_right(is_right, datagram) {
-                self.on_proof();
+            } else {
+                self.on_echo(header.ts);
             }
         }
         if self.liveness.is_stale(header.una) {

@@ -165,22 +165,10 @@ impl KcpEngine {
                 && self.peer_is_silent()
                 && self.liveness.may_press(self.clock.now(), self.rto());
         }
-        // A question that only asks for the validation of the address: no answer, no harm.
-        let owed = core::mem::take(&mut self.probe.ask);
-        let limited = self.proof.is_limited();
-        let wanted = limited && self.proof.take_wanted_question();
-        let for_proof =
-            wanted || (limited && self.may_ask_for_proof(plan) && self.proof.wants_question(now));
         let (sn, stale_ts) = plan.stale;
+        let owed = core::mem::take(&mut self.probe.ask);
         let confirms = core::mem::take(&mut self.probe.confirm);
-        // protocol.md 11.3: where a writer waits for the validation, nothing but this question brings it.
-        let may_ask = (owed || for_proof || confirms)
-            && (self.may_probe(plan)
-                || (wanted
-                    && self
-                        .proof
-                        .take_extra(plan.bytes + IKCP_OVERHEAD, now, self.rtt.rto_ms)));
-        if may_ask {
+        if (owed || confirms) && self.may_probe(plan) {
             let ts = if self.is_strict() {
                 self.clock.wire()
             } else {
@@ -189,6 +177,9 @@ impl KcpEngine {
             self.liveness.on_asked(self.clock.now(), ts, owed);
             plan.bytes += IKCP_OVERHEAD;
             self.outbox.push_back(Outgoing::Ask { sn, ts });
+        }
+        if self.proof.is_limited() {
+            self.plan_challenge(plan);
         }
         let echo = self.probe.echo.take();
         if core::mem::take(&mut self.probe.tell) && self.may_probe(plan) {
@@ -199,6 +190,26 @@ impl KcpEngine {
                 ts: echo.unwrap_or(stale_ts),
                 echoes: echo.is_some(),
             });
+        }
+    }
+
+    /// protocol.md 11.1. No answer is owed.
+    fn plan_challenge(&mut self, plan: &mut Plan) {
+        let now = self.clock.millis();
+        let wanted = self.proof.take_wanted_question();
+        let due = wanted || (self.may_ask_for_proof(plan) && self.proof.wants_question(now));
+        if !due {
+            return;
+        }
+        // protocol.md 11.3: where a writer waits for the validation, nothing else brings it.
+        let bytes = plan.bytes + IKCP_OVERHEAD;
+        let may_leave =
+            self.may_probe(plan) || (wanted && self.proof.take_extra(bytes, now, self.rtt.rto_ms));
+        if may_leave {
+            let ts = self.clock.wire();
+            self.liveness.on_challenged(ts);
+            plan.bytes = bytes;
+            self.outbox.push_back(Outgoing::Challenge { ts });
         }
     }
 

@@ -227,6 +227,9 @@ impl KcpEngine {
         }
         // An old number whose slot was used again can no longer be checked; its una can be.
         if header.sn.is_before(self.in_flight.una()) {
+            if !self.proof.is_proven() {
+                self.on_challenge_ack(header);
+            }
             return Verdict::Believe(None);
         }
         self.doubt_ack(header)
@@ -241,6 +244,28 @@ impl KcpEngine {
         }
         self.on_proof();
         true
+    }
+
+    /// The number of an empty PUSH that only asks to be acknowledged (protocol.md 11.1).
+    pub(super) const fn challenge_sn(&self) -> Sn {
+        Sn::new(self.first_sn.get().wrapping_sub(1))
+    }
+
+    /// An ACK of what is no segment of ours, or of the challenge.
+    #[cold]
+    fn on_challenge_ack(&mut self, header: &KcpHeader) {
+        if header.sn == self.challenge_sn() {
+            self.on_echo(header.ts);
+        }
+    }
+
+    /// The answer to a question shows this time stamp of it.
+    pub(super) fn on_echo(&mut self, ts: WireTs) {
+        let is_right = self.liveness.has_asked(ts);
+        let datagram = self.counters.datagrams_received;
+        if self.proof.is_echo_right(is_right, datagram) {
+            self.on_proof();
+        }
     }
 
     #[cold]

@@ -121,13 +121,20 @@ impl KcpEngine {
 
     /// Data that has arrived before.
     pub(super) fn on_repetition(&mut self, sn: Sn) {
-        if sn == self.first_sn && self.proof.is_limited() {
+        if sn == self.first_sn && self.may_begin_again_untold() {
             let (now, rto) = (self.clock.now(), self.rto());
             let news = self.last_new_push.unwrap_or_default();
             if self.restart.on_repeated_first(now, rto, news) {
                 self.fault.get_or_insert(Fault::Ghost);
             }
         }
+    }
+
+    /// Whether a beginning shows only by being repeated: the peer, which chose us, has not told an una past
+    /// the first number. One that shows the mark is asked, and answers what no other can.
+    fn may_begin_again_untold(&self) -> bool {
+        let told_nothing = self.close.shown_stock && !self.is_una_shown();
+        self.proof.is_limited() || (self.proof.is_of_accepted() && told_nothing)
     }
 
     fn round_trip(&self) -> Duration {

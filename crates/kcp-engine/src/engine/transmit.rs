@@ -20,6 +20,11 @@ pub(super) enum Outgoing {
         sn: Sn,
         ts: WireTs,
     },
+    /// An empty PUSH of a number before the first: acknowledged, and nothing of it is delivered
+    /// (protocol.md 11.1).
+    Challenge {
+        ts: WireTs,
+    },
     /// A WASK whose `una` acknowledges nothing.
     AskRestarted {
         ts: WireTs,
@@ -211,6 +216,18 @@ impl KcpEngine {
                 Outgoing::Ask { sn, ts } => {
                     self.counters.probes_sent += 1;
                     (Command::Wask, sn, ts, template.frg)
+                }
+                Outgoing::Challenge { ts } => {
+                    self.counters.challenges_sent += 1;
+                    let header = KcpHeader {
+                        cmd: Command::Push.to_wire(),
+                        frg: 0,
+                        ts,
+                        sn: self.challenge_sn(),
+                        ..*template
+                    };
+                    out.extend_from_slice(&header.to_bytes());
+                    continue;
                 }
                 Outgoing::AskRestarted { ts } => {
                     self.counters.probes_sent += 1;

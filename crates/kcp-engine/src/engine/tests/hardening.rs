@@ -117,27 +117,87 @@ fn guessing_without_a_chance_does_not_count() {
     assert_eq!(s.engine.stats().ignored_invalid_ack, 1_000);
 }
 
-/// protocol.md 11.1: a peer that gets nothing to acknowledge is asked once a second, and proves
-/// itself by echoing the question's time.
+/// protocol.md 11.1: a peer that gets nothing to acknowledge is challenged once a second. Every KCP
+/// acknowledges a number before the first, and shows the time stamp.
 #[test]
-fn who_only_sends_is_asked_for_a_proof() {
-    let mut s = Script::accepted(&fast());
-    s.input(&[push(0, b"first")]);
-    s.tick(100).sends(&["ACK 0 una=1 wnd=127"]);
-    s.input(&[push(1, b"second")]);
-    s.tick(1_090).sends(&["ACK 1 una=2 wnd=126"]);
-    s.input(&[push(2, b"third")]);
-    s.tick(1_100)
-        .sends(&["ACK 2 una=3 wnd=125 | WASK 2 ts=1100 una=3 wnd=125"]);
-    s.input(&[push(3, b"fourth")]);
-    s.tick(1_150).sends(&["ACK 3 una=4 wnd=124"]);
-    let echo = |ts| seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(ts);
-    s.input(&[echo(1_101), seg(Command::Wins, 0).frg(CLOSE_MARK).ts(1_100)]);
+fn who_only_sends_is_challenged() {
+    let challenged = || {
+        let mut s = Script::accepted(&fast());
+        s.input(&[push(0, b"first")]);
+        s.tick(100).sends(&["ACK 0 una=1 wnd=127"]);
+        s.input(&[push(1, b"second")]);
+        s.tick(1_090).sends(&["ACK 1 una=2 wnd=126"]);
+        s.input(&[push(2, b"third")]);
+        s.tick(1_100)
+            .sends(&["ACK 2 una=3 wnd=125 | PUSH 4294967295 ts=1100 una=3 wnd=125"]);
+        s.input(&[push(3, b"fourth")]);
+        s.tick(1_150).sends(&["ACK 3 una=4 wnd=124"]);
+        s
+    };
+    let mut s = challenged();
+    s.input(&[ack(u32::MAX, 1_101)]);
+    // The number of no challenge: C ignores it, and so do we.
+    s.input(&[ack(u32::MAX - 1, 1_100)]);
     assert!(!s.engine.is_proven());
-    s.input(&[echo(1_100)]);
+    s.input(&[ack(u32::MAX, 1_100)]);
     assert!(s.engine.is_proven());
+    assert_eq!(s.engine.stats().challenges_sent, 1);
+    assert!(s.engine.is_drained());
     s.input(&[push(4, b"fifth")]);
     s.tick(9_000).sends(&["ACK 4 una=5 wnd=123"]);
+
+    // As good as the echo of a WASK.
+    let mut s = challenged();
+    let window = |flags, ts| seg(Command::Wins, 0).frg(CLOSE_MARK | flags).ts(ts);
+    s.input(&[window(2, 1_101), window(0, 1_100)]);
+    assert!(!s.engine.is_proven());
+    s.input(&[window(2, 1_100)]);
+    assert!(s.engine.is_proven());
+}
+
+/// protocol.md 11.1: our engine answers a challenge like C, also behind data, and is moved by nothing in it.
+#[test]
+fn a_challenge_is_acknowledged_and_delivers_nothing() {
+    for taken in 0..3 {
+        let mut s = Script::strict(&fast());
+        s.send(b"mine").tick(10).drain();
+        for sn in 0..taken {
+            s.input(&[push(sn, b"x")])
+                .tick(20 + 10 * u64::from(sn))
+                .drain();
+        }
+        s.input(&[push(u32::MAX, b"").ts(77).una(1)]);
+        let shared = match taken {
+            0 => String::new(),
+            _ => format!(" una={taken} wnd={}", 128 - taken),
+        };
+        s.tick(50)
+            .sends(&[&format!("ACK 4294967295 ts=77{shared}")]);
+        let stats = s.engine.stats();
+        assert_eq!(stats.segments_received, u64::from(taken));
+        assert_eq!(s.engine.classic_state().rcv_nxt, taken);
+    }
+}
+
+/// protocol.md 11.1: 64 wrong ACKs of a challenge, and none proves anything; the session goes on.
+#[test]
+fn guessing_at_a_challenge_is_bounded() {
+    let mut s = Script::accepted(&fast());
+    s.input(&[push(0, b"in")]).tick(10).drain();
+    s.engine.ask_for_validation();
+    s.at(100).sends(&["PUSH 4294967295 ts=100 una=1 wnd=127"]);
+    // In one datagram they are one guess, and the right one behind them is none.
+    s.input(&[ack(u32::MAX, 99), ack(u32::MAX, 98), ack(u32::MAX, 100)]);
+    for guess in 1..64 {
+        assert!(!s.engine.is_proven(), "{guess}");
+        s.input(&[ack(u32::MAX, 1_000 + guess)]);
+    }
+    s.input(&[ack(u32::MAX, 100)]);
+    assert_eq!((s.engine.is_proven(), s.engine.fault()), (false, None));
+    // Data still can.
+    s.send(b"x").tick(200).drain();
+    s.input(&[ack(0, 200)]);
+    assert!(s.engine.is_proven());
 }
 
 /// protocol.md 11.1: 64 wrong echoes, and no echo proves anything; the session goes on.

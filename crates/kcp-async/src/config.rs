@@ -228,7 +228,8 @@ impl EndpointConfig {
     /// is not validated together take at most a sixteenth, and a quarter is kept for fragments in order.
     /// What is beyond is dropped, counted, and sent again by the peer, except for an allotment of each
     /// session: this divided by [`max_sessions`](Self::max_sessions), at least 16 KiB (a sixteenth of
-    /// it, at least 8 KiB, and only fragments in order, before validation). What is in use is in
+    /// it, at least 8 KiB, and only fragments in order, before validation; all unvalidated sessions
+    /// together take at most an eighth of the whole in this way). What is in use is in
     /// [`EndpointStats::receive_memory`](crate::EndpointStats::receive_memory).
     #[must_use]
     pub const fn receive_memory(mut self, bytes: usize) -> Self {

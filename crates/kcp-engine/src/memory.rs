@@ -13,7 +13,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// Each session has an allotment that it may hold whatever the others hold: fragments in order of any
 /// session, and segments out of order of a validated one. The allotments are counted too, so that a
-/// full account may be exceeded by one allotment for each session.
+/// full account may be exceeded by one allotment for each validated session, and by a sixteenth for all
+/// unvalidated ones.
 ///
 /// Whole messages in order are not counted: the receive window of each session bounds them.
 #[derive(Debug)]
@@ -58,6 +59,12 @@ impl ReceiveMemory {
     /// Of those, bytes of sessions whose peer's address is not validated.
     pub fn used_unvalidated(&self) -> usize {
         self.unvalidated.load(Ordering::Relaxed)
+    }
+
+    /// The allotments of unvalidated sessions together are at most another sixteenth: forged sessions are
+    /// as many as the table holds.
+    fn has_unvalidated_allotments(&self) -> bool {
+        self.used_unvalidated() < self.limit / UNVALIDATED_SHARE * 2
     }
 
     fn take(&self, bytes: usize, validated: bool, order: Order) -> bool {
@@ -124,12 +131,15 @@ impl MemoryLease {
 
     /// What the session may hold of segments of this kind whatever the other sessions hold.
     pub(crate) fn allotment(&self, order: Order) -> usize {
-        let allotment = self.memory.as_ref().map_or(0, |memory| memory.allotment);
+        let Some(memory) = &self.memory else { return 0 };
+        let allotment = memory.allotment;
         match (self.validated, order) {
             (true, _) => allotment,
-            (false, Order::Next) => (allotment / UNVALIDATED_SHARE).max(LEAST_UNVALIDATED),
+            (false, Order::Next) if memory.has_unvalidated_allotments() => {
+                (allotment / UNVALIDATED_SHARE).max(LEAST_UNVALIDATED)
+            }
             // Forged datagrams make gaps at no cost.
-            (false, Order::Ahead) => 0,
+            (false, _) => 0,
         }
     }
 

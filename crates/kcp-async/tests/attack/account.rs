@@ -66,7 +66,7 @@ async fn beside_holders(
     let before = first.connect(server).await.unwrap();
     assert_eq!(echoed(&before, 5, 1).await, 1);
     let mut held = Vec::new();
-    for n in 0..14 {
+    for n in 0..100 {
         held.push(holder(&net, &holders(n), addr(server), 1_000).await);
     }
     let account = endpoint.stats().receive_memory;
@@ -89,7 +89,7 @@ async fn messages_get_in_beside_validated_peers_with_gaps() {
     let six = |n| format!("[2001:db8:0:{n}00::1]:7");
     let six = beside_holders("[2001:db8:9::1]:4000", clients, six).await;
     figure(
-        "14 validated peers with gaps fill the account (16 MiB): messages of 3,000 and 100,000 bytes echoed",
+        "100 validated peers with gaps fill the account (16 MiB): messages of 3,000 and 100,000 bytes echoed",
         format!("{four:?} of [50, 10]"),
         "no account",
     );

@@ -6,7 +6,7 @@ use crate::buffer::BufferPool;
 use crate::memory::ReceiveMemory;
 use crate::recv::Arrival;
 
-fn stranger(memory: &Arc<ReceiveMemory>) -> Receiver {
+fn unvalidated(memory: &Arc<ReceiveMemory>) -> Receiver {
     let pool = Arc::new(BufferPool::new());
     let mut receiver = Receiver::new(Sn::ZERO, 65_535, 1 << 20, pool);
     receiver.set_limits(1 << 20, usize::MAX);
@@ -28,11 +28,13 @@ fn fragments_taken(receiver: &mut Receiver) -> usize {
 #[test]
 fn fragments_in_order_have_an_allotment_of_their_own() {
     const LIMIT: usize = 1 << 20;
-    for (validated, limit, allotment) in [(true, LIMIT, 16_384), (false, LIMIT / 16, 8_192)] {
+    for (validated, limit, allotment, sessions) in
+        [(true, LIMIT, 16_384, 30), (false, LIMIT / 16, 8_192, 5)]
+    {
         let memory = Arc::new(ReceiveMemory::with_limit(LIMIT));
-        let mut full: Vec<_> = (0..30)
+        let mut full: Vec<_> = (0..sessions)
             .map(|_| {
-                let mut receiver = stranger(&memory);
+                let mut receiver = unvalidated(&memory);
                 receiver.set_stranger(!validated);
                 receiver
             })
@@ -40,11 +42,26 @@ fn fragments_in_order_have_an_allotment_of_their_own() {
         let taken = full.iter_mut().map(fragments_taken);
         assert!(taken.min() >= Some(allotment / 1_376));
         // Blocks take up to twice what is in them.
-        let most = limit + 30 * 2 * allotment;
+        let most = limit + sessions * 2 * allotment;
         assert!((limit..=most).contains(&memory.used()), "{memory:?}");
         drop(full);
         assert_eq!((memory.used(), memory.used_unvalidated()), (0, 0));
     }
+}
+
+/// A table full of forged sessions holds two sixteenths of the account, and a segment.
+#[test]
+fn allotments_of_unvalidated_sessions_are_bounded_together() {
+    let memory = Arc::new(ReceiveMemory::with_limit(1 << 20));
+    let mut full: Vec<_> = (0..1_000).map(|_| unvalidated(&memory)).collect();
+    for receiver in &mut full {
+        fragments_taken(receiver);
+    }
+    let used = memory.used_unvalidated();
+    assert!((1 << 17..=(1 << 17) + 8_192).contains(&used), "{used}");
+    let mut known = unvalidated(&memory);
+    known.set_stranger(false);
+    assert!(fragments_taken(&mut known) >= 16_384 / 1_376);
 }
 
 /// What waits behind a gap takes nothing from the fragments before it.
@@ -52,12 +69,12 @@ fn fragments_in_order_have_an_allotment_of_their_own() {
 fn segments_out_of_order_keep_no_fragment_out() {
     for validated in [true, false] {
         let memory = Arc::new(ReceiveMemory::with_limit(1 << 20));
-        let mut receiver = stranger(&memory);
+        let mut receiver = unvalidated(&memory);
         receiver.set_stranger(!validated);
         let ahead = (20..1_000)
             .take_while(|&sn| receiver.insert(Sn::new(sn), 0, false, &[1; 1_376]) == Arrival::New);
         assert!(ahead.count() > 10);
-        let mut others = stranger(&memory);
+        let mut others = unvalidated(&memory);
         others.set_stranger(!validated);
         while others.insert(others.next(), 255, false, &[1; 1_376]) == Arrival::New {}
         for (sn, frg) in [(0, 2), (1, 1), (2, 0)] {
@@ -72,7 +89,7 @@ fn segments_out_of_order_keep_no_fragment_out() {
 #[test]
 fn the_ring_grows_with_what_was_received() {
     let memory = unbounded();
-    let mut receiver = stranger(&memory);
+    let mut receiver = unvalidated(&memory);
     receiver.insert(Sn::ZERO, 0, false, b"x");
     for refused in [65_534, 1_024, 41] {
         let arrival = receiver.insert(Sn::new(refused), 0, false, b"x");
@@ -81,7 +98,7 @@ fn the_ring_grows_with_what_was_received() {
     assert_eq!(receiver.insert(Sn::new(40), 0, false, b"x"), Arrival::New);
     assert!(memory.used_unvalidated() <= 1_536, "{memory:?}");
     // A flight of the default window of stock peers, of which the first segments are lost.
-    let mut behind = stranger(&memory);
+    let mut behind = unvalidated(&memory);
     for sn in (1..32).rev() {
         assert_eq!(behind.insert(Sn::new(sn), 0, false, b"x"), Arrival::New);
     }
@@ -101,14 +118,14 @@ fn the_ring_grows_with_what_was_received() {
 #[test]
 fn what_cannot_be_delivered_is_on_the_account() {
     let memory = Arc::new(ReceiveMemory::with_limit(1 << 20));
-    let mut receiver = stranger(&memory);
+    let mut receiver = unvalidated(&memory);
     let held = (1..100)
         .take_while(|&sn| receiver.insert(Sn::new(sn), 0, false, &[1; 1_376]) == Arrival::New);
     // Three quarters of the share.
     assert!((20..36).contains(&held.count()));
     assert!(memory.used_unvalidated() <= (1 << 16) + 8_192);
     // Whole messages in order are not counted.
-    let mut other = stranger(&memory);
+    let mut other = unvalidated(&memory);
     for sn in 0..100 {
         let arrival = other.insert(Sn::new(sn), 0, false, &[1; 1_376]);
         assert_eq!(arrival, Arrival::New);
@@ -142,7 +159,7 @@ const fn at(seconds: u64) -> Instant {
 #[test]
 fn a_gap_that_stays_is_let_go() {
     let memory = unbounded();
-    let mut receiver = stranger(&memory);
+    let mut receiver = unvalidated(&memory);
     receiver.insert(Sn::new(1), 0, false, b"x");
     receiver.watch(at(0));
     receiver.insert(Sn::new(3), 0, false, b"x");
@@ -162,7 +179,7 @@ fn a_gap_that_stays_is_let_go() {
 #[test]
 fn a_gap_that_stays_is_let_go_although_the_peer_goes_on() {
     let memory = unbounded();
-    let mut receiver = stranger(&memory);
+    let mut receiver = unvalidated(&memory);
     receiver.insert(Sn::new(31), 0, false, b"x");
     receiver.watch(at(0));
     for n in 0..6 {
@@ -177,7 +194,7 @@ fn a_gap_that_stays_is_let_go_although_the_peer_goes_on() {
 #[test]
 fn a_peer_that_takes_what_was_let_go_for_delivered_is_told() {
     let memory = unbounded();
-    let mut receiver = stranger(&memory);
+    let mut receiver = unvalidated(&memory);
     receiver.insert(Sn::new(1), 0, false, b"x");
     receiver.watch(at(0));
     assert_eq!(receiver.expire(at(60)), Stale::Gap(1));
@@ -191,7 +208,7 @@ fn a_peer_that_takes_what_was_let_go_for_delivered_is_told() {
 #[test]
 fn a_peer_that_goes_on_keeps_its_segments() {
     let memory = unbounded();
-    let mut receiver = stranger(&memory);
+    let mut receiver = unvalidated(&memory);
     for n in 0..100 {
         receiver.insert(Sn::new(2 * n + 1), 0, false, b"x");
         receiver.watch(at(u64::from(n)));
@@ -205,7 +222,7 @@ fn a_peer_that_goes_on_keeps_its_segments() {
 #[test]
 fn a_message_that_stays_incomplete_ends_the_stream() {
     let memory = unbounded();
-    let mut receiver = stranger(&memory);
+    let mut receiver = unvalidated(&memory);
     receiver.insert(Sn::ZERO, 3, false, b"x");
     receiver.watch(at(0));
     receiver.insert(Sn::new(1), 2, false, b"x");

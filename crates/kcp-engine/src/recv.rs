@@ -64,6 +64,8 @@ pub(crate) struct Receiver {
     message_limit: usize,
     /// Length of the largest segment of which a window is more than `limit_bytes`; 0 if there was none.
     oversized: u32,
+    /// The account had no room for the last segment that was next (protocol.md 4.6).
+    starved: bool,
     /// The peer has not proven itself: it gets no more memory than twice what it sends.
     is_stranger: bool,
     /// What is held that cannot be delivered, on the account that the sessions share.
@@ -93,6 +95,7 @@ impl Receiver {
             limit_bytes,
             message_limit: usize::MAX,
             oversized: 0,
+            starved: false,
             is_stranger: false,
             lease: MemoryLease::default(),
             taken: 0,
@@ -175,9 +178,10 @@ impl Receiver {
     /// segments of the peer's size (protocol.md 4.6).
     pub(crate) fn advertised(&self) -> u16 {
         let slots = (self.window as usize).saturating_sub(self.ready.len());
-        let free = match self.oversized {
-            0 => slots,
-            _ => slots.min(self.segments_that_fit()),
+        let free = match (self.oversized, self.starved) {
+            (0, false) => slots,
+            (_, false) => slots.min(self.segments_that_fit()),
+            (_, true) => 0,
         };
         // C casts; a window is at most 65535, so nothing is lost here.
         free as u16
@@ -195,6 +199,11 @@ impl Receiver {
         let free = self.limit_bytes.saturating_mul(2).saturating_sub(held);
         let least = usize::from(self.completes_front());
         (free / self.oversized as usize).max(least)
+    }
+
+    /// The peer asks for the window: the account may have room again, which the next segment finds out.
+    pub(crate) const fn on_question(&mut self) {
+        self.starved = false;
     }
 
     /// Whether a window of such segments is no more than may be held. A payload fits a datagram, so the
@@ -250,7 +259,8 @@ impl Receiver {
                 true => Room::Ample,
                 false => self.room_for_fragment(frg, payload.len()),
             };
-            if room == Room::None {
+            self.starved = room == Room::None;
+            if self.starved {
                 return Arrival::NoMemory;
             }
             self.next = self.next.next();

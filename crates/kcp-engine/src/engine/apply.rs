@@ -37,6 +37,9 @@ impl KcpEngine {
         if proven || !self.is_strict() {
             self.apply_una(header.una);
         }
+        if proven && self.head_watch.may_be_refused() {
+            self.resend_refused();
+        }
         proven && self.is_strict() && self.remote_window != 0
     }
 
@@ -71,6 +74,7 @@ impl KcpEngine {
             Command::Wask => {
                 let echo = self.is_strict().then_some(header.ts);
                 self.probe.on_question(echo);
+                self.receiver.on_question();
             }
             Command::Wins => self.on_window(header),
             Command::Rst => {}
@@ -116,10 +120,12 @@ impl KcpEngine {
             }
             Arrival::NoRoom => {
                 self.counters.ignored_no_room += 1;
+                self.on_refused(header.sn);
                 return;
             }
             Arrival::NoMemory => {
                 self.counters.ignored_no_memory += 1;
+                self.on_refused(header.sn);
                 return;
             }
         }
@@ -138,6 +144,14 @@ impl KcpEngine {
         } else {
             self.acks.push((header.sn, header.ts));
         }
+    }
+
+    /// protocol.md 4.6: a peer whose next segment is refused learns that the window is 0, not that nothing
+    /// passes.
+    #[cold]
+    fn on_refused(&mut self, sn: Sn) {
+        let is_next = sn == self.receiver.next();
+        self.probe.tell |= is_next && self.is_strict() && self.receiver.is_closed();
     }
 
     fn on_window(&mut self, header: &KcpHeader) {

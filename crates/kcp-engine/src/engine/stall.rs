@@ -29,12 +29,31 @@ pub(super) struct HeadWatch {
     /// The oldest segment, once it has timed out [`PRESSED_TIMEOUTS`] times.
     pressed: Option<Sn>,
     /// Until when datagrams are taken to be too large for the path.
-    narrow_until: Option<Instant>,
+    narrow_until: Instant,
+    refused: Refusals,
+}
+
+/// What a peer may have refused because its window was 0.
+#[derive(Clone, Copy, Debug, Default)]
+enum Refusals {
+    #[default]
+    None,
+    /// The window is 0.
+    Closed,
+    /// It has opened: segments from this one on, which it had no room for so far.
+    From(Sn),
 }
 
 impl HeadWatch {
     pub(super) const fn on_window_closed(&mut self, now: Instant) {
         self.window_closed_at = Some(now);
+        self.refused = Refusals::Closed;
+    }
+
+    /// Whether the peer may have refused segments because its window was 0.
+    #[inline]
+    pub(super) const fn may_be_refused(&self) -> bool {
+        !matches!(self.refused, Refusals::None)
     }
 
     /// Whether the oldest segment may have to be sent again when something is heard.
@@ -73,8 +92,7 @@ impl KcpEngine {
     /// Whether the path seems to drop datagrams that need more than the smallest IPv6 mtu, 1,280 bytes, so that they
     /// should be fragmented by the sender (`docs/protocol.md` 2.3.1).
     pub fn suspects_small_mtu(&self) -> bool {
-        let until = self.head_watch.narrow_until;
-        until.is_some_and(|until| self.clock.now() < until)
+        self.clock.now() < self.head_watch.narrow_until
     }
 
     /// A segment is about to be sent again because it has timed out, not for the first time; this transmission is counted
@@ -91,8 +109,46 @@ impl KcpEngine {
         let large_passed = self.head_watch.large_passed;
         let large_fails = large_passed.is_none_or(|at| at < record.first_sent);
         if record.xmit > NARROW_TIMEOUTS && others_pass && large_fails {
-            self.head_watch.narrow_until = Some(self.clock.now() + NARROW_FOR);
+            self.head_watch.narrow_until = self.clock.now() + NARROW_FOR;
         }
+    }
+
+    /// When the peer's window opens after it was 0, what it may have had no room for, and has now, is sent again an
+    /// RTO after the last time: no loss caused its backoff. Only what has timed out; the first time-out of the rest is
+    /// not far.
+    #[cold]
+    pub(super) fn resend_refused(&mut self) {
+        let refused = match self.head_watch.refused {
+            Refusals::None => return,
+            _ if self.remote_window == 0 || !self.is_strict() => return,
+            Refusals::Closed => self.in_flight.una(),
+            Refusals::From(sn) => sn,
+        };
+        let (now, rto_ms) = (self.clock.millis(), self.rtt.rto_ms);
+        let una = self.in_flight.una();
+        let room = una + self.remote_window;
+        let end = self.in_flight.nxt();
+        let mut sn = if refused.is_before(una) { una } else { refused };
+        while sn.is_before(end) && sn.is_before(room) {
+            if let Some(&record) = self.in_flight.get(sn) {
+                let age = self.clock.now().saturating_since(record.last_sent);
+                let left = self.rto().saturating_sub(age).as_millis() as u32;
+                let resend_at = now.plus(left);
+                if record.xmit >= 2 && resend_at < record.resend_at {
+                    self.store_due(InFlight {
+                        resend_at,
+                        rto_ms,
+                        ..record
+                    });
+                }
+            }
+            sn = sn.next();
+        }
+        self.head_watch.refused = if sn.is_before(end) {
+            Refusals::From(sn)
+        } else {
+            Refusals::None
+        };
     }
 
     /// The peer was heard: a head that has waited out several time-outs is not backed off any further, since the path

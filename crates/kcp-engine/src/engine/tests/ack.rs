@@ -227,3 +227,28 @@ fn a_window_that_stays_closed_is_closed_again_with_each_segment() {
     let since = s.engine.head_stall().map(|stall| stall.since);
     assert_eq!(since, Some(Instant::from_millis(3_000)));
 }
+
+/// protocol.md 11.5: what was refused while the window was 0 does not wait for its backed-off time-out.
+#[test]
+fn what_a_closed_window_refused_is_sent_again_when_it_opens() {
+    let mut s = Script::strict(&fast());
+    s.send(b"a").tick(10).drain();
+    s.at(20).input(&[ack(0, 10).una(1)]);
+    s.send(b"b").send(b"c").send(b"d").tick(30).drain();
+    s.at(40).input(&[push(0, b"x").una(1).wnd(0)]);
+    for now in (50..9_000).step_by(10) {
+        s.tick(now).drain();
+    }
+    // As many as there is room for.
+    s.at(9_000).input(&[push(1, b"x").una(1).wnd(2)]);
+    let again = s.tick(9_000).drain().join(" ");
+    let sent = [1, 2, 3].map(|sn| again.contains(&format!("PUSH {sn}")));
+    assert_eq!(sent, [true, true, false], "{again}");
+    // And the rest as the room grows.
+    s.at(9_010).input(&[push(2, b"x").una(1).wnd(3)]);
+    let rest = s.tick(9_010).drain().join(" ");
+    assert!(
+        rest.contains("PUSH 3") && !rest.contains("PUSH 2"),
+        "{rest}"
+    );
+}

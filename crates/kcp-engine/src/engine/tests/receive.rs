@@ -1,7 +1,9 @@
 //! protocol.md 4: acceptance, order, reassembly, windows.
 
+use alloc::sync::Arc;
+
 use super::*;
-use crate::RecvError;
+use crate::{ReceiveMemory, RecvError};
 
 /// protocol.md 4.2: holes wait, duplicates vanish, everything accepted is acknowledged.
 #[test]
@@ -170,6 +172,51 @@ fn receiving_across_the_wrap() {
     assert_eq!(&all[..4], b"abcd");
     let line = s.tick(10).drain().join("");
     assert!(line.contains("ACK 4294967294 una=2"), "{line}");
+}
+
+/// protocol.md 4.6: the peer of a session without room in the account finds its window closed, and with each
+/// question open again: what is refused next closes it.
+#[test]
+fn a_full_account_looks_like_a_closed_window() {
+    let fragment = |sn: u32| push(sn, &[1; 1_376]).frg(120 - sn as u8);
+    let memory = Arc::new(ReceiveMemory::with_limit(1 << 17));
+    let [mut s, mut other] = [(); 2].map(|()| {
+        let mut script = Script::strict(&fast());
+        script.engine.set_receive_memory(Arc::clone(&memory));
+        script
+    });
+    for sn in 0..100 {
+        other.input(&[fragment(sn)]);
+    }
+    assert!(other.engine.stats().ignored_no_memory > 0);
+    let mut next = 0;
+    while s.input(&[fragment(next)]).engine.stats().ignored_no_memory == 0 {
+        next += 1;
+    }
+    assert!(next >= 11, "{next}");
+    let is_open = |s: &mut Script| {
+        let all = s.drain().join(" ");
+        assert!(all.contains("WINS"), "{all}");
+        !all.contains("wnd=0")
+    };
+    let mut now = 10;
+    s.tick(now).drain();
+    for _ in 0..3 {
+        now += 10;
+        assert!(!is_open(s.at(now).input(&[fragment(next)]).tick(now)));
+        now += 10;
+        let question = seg(Command::Wask, 0);
+        assert!(is_open(s.at(now).input(&[question]).tick(now)));
+    }
+    assert_eq!(s.engine.stats().ignored_no_memory, 4);
+    drop(other);
+    let taken = s
+        .at(now + 10)
+        .input(&[fragment(next)])
+        .tick(now + 10)
+        .drain();
+    assert!(taken.join("").contains(&format!("ACK {next}")), "{taken:?}");
+    assert!(!taken.join("").contains("wnd=0"), "{taken:?}");
 }
 
 /// protocol.md 2.4: the result codes, and that segments before an error stay applied.

@@ -26,6 +26,7 @@ use crate::config::{
 use crate::congestion::{ClassicWindow, Congestion};
 use crate::error::{ConfigError, Fault, RecvError, SendError};
 use crate::fast_resend::FastResend;
+use crate::guesses::Guesses;
 use crate::in_flight::InFlightRing;
 use crate::liveness::Liveness;
 use crate::pacing::Pacer;
@@ -143,6 +144,8 @@ pub struct KcpEngine {
     liveness: Liveness,
     restart: RestartWatch,
     proof: Proof,
+    /// Of the time stamps of our questions, once the address is validated; RSTs before too.
+    guesses: Guesses,
     close: Close,
     head_watch: HeadWatch,
     fault: Option<Fault>,
@@ -228,6 +231,7 @@ impl KcpEngine {
             proof,
             close: Close::default(),
             head_watch: HeadWatch::default(),
+            guesses: Guesses::default(),
             fault: None,
             last_heard: None,
             session_heard: false,

@@ -42,6 +42,11 @@ impl InFlight {
         ts.get() == self.last_ts.get() || (since_first >= 0 && ts.distance_from(self.last_ts) <= 0)
     }
 
+    /// Whether it is the time stamp of the first or the last transmission.
+    pub(crate) fn is_first_or_last(&self, ts: WireTs) -> bool {
+        ts == self.first_ts || ts == self.last_ts
+    }
+
     /// It is acknowledged.
     const fn take(&mut self) -> Freed {
         self.outstanding = false;

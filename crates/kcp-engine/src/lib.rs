@@ -57,6 +57,7 @@ mod congestion;
 mod engine;
 mod error;
 mod fast_resend;
+mod guesses;
 mod in_flight;
 mod liveness;
 mod memory;

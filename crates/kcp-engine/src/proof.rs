@@ -144,6 +144,11 @@ impl Proof {
         !self.proven && self.guessed_in == datagram
     }
 
+    /// The datagram, as counted, that last guessed wrong.
+    pub(crate) const fn guessed_in(&mut self) -> &mut u64 {
+        &mut self.guessed_in
+    }
+
     const fn is_first_guess(&mut self, datagram: u64) -> bool {
         if self.proven || self.guessed_in == datagram {
             return false;

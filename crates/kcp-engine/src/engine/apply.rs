@@ -158,15 +158,13 @@ impl KcpEngine {
         if !self.is_strict() {
             return;
         }
-        if header.is_echo() {
-            if self.proof.is_proven() && self.liveness.has_asked(header.ts) {
-                self.resend_missed(header.ts);
-            } else {
-                self.on_echo(header.ts);
-            }
+        let was_proven = self.proof.is_proven();
+        let echoes = header.is_echo() && self.is_echo_of_ours(header);
+        if echoes && was_proven {
+            self.resend_missed(header.ts);
         }
         if self.liveness.is_stale(header.una) {
-            self.on_stale_window(header);
+            self.on_stale_window(header, echoes);
         } else {
             self.liveness.on_current_answer();
         }

@@ -108,7 +108,8 @@ impl KcpEngine {
     /// Only an answer to a question of ours counts. Any other RST makes us ask, so that a peer that
     /// has given the session up can answer (protocol.md 12.4).
     pub(super) fn on_reset(&mut self, header: &KcpHeader) {
-        if header.sn == RESET_SN && self.liveness.has_asked(header.ts) {
+        let answers = header.sn == RESET_SN && self.liveness.has_asked(header.ts);
+        if self.believes(answers) {
             self.fault.get_or_insert(Fault::Reset);
             return;
         }

@@ -220,8 +220,14 @@ impl KcpEngine {
         if let Some(record) = remembered.filter(|record| record.was_sent_at(header.ts)) {
             let is_last = record.last_ts == header.ts;
             let sent = is_last.then_some(record.last_sent);
-            if !self.proof.is_proven() && !self.prove_by_ack() {
-                return Verdict::Ignore;
+            if !self.proof.is_proven() {
+                // In the time between the two a guess would have too many chances.
+                if self.proof.is_limited() && !record.is_first_or_last(header.ts) {
+                    return self.doubt_ack(header);
+                }
+                if !self.prove_by_ack() {
+                    return Verdict::Ignore;
+                }
             }
             return Verdict::Believe(Some(Echoed { sent }));
         }
@@ -255,13 +261,31 @@ impl KcpEngine {
     #[cold]
     fn on_challenge_ack(&mut self, header: &KcpHeader) {
         if header.sn == self.challenge_sn() {
-            self.on_echo(header.ts);
+            self.prove_by_echo(header);
         }
     }
 
-    /// The answer to a question shows this time stamp of it.
-    pub(super) fn on_echo(&mut self, ts: WireTs) {
-        let is_right = self.liveness.has_asked(ts);
+    /// Whether this WINS shows the time stamp of a question of ours. To show one validates.
+    pub(super) fn is_echo_of_ours(&mut self, header: &KcpHeader) -> bool {
+        let is_right = self.liveness.has_asked(header.ts);
+        if self.proof.is_proven() {
+            return self.believes(is_right);
+        }
+        self.prove_by_echo(header);
+        is_right
+    }
+
+    /// Whether the answer to a question is right, and a validated session need not take it for a guess.
+    pub(super) fn believes(&mut self, is_right: bool) -> bool {
+        let datagram = self.counters.datagrams_received;
+        let wrong_in = self.proof.guessed_in();
+        self.guesses
+            .believes(is_right, self.clock.millis(), datagram, wrong_in)
+    }
+
+    /// The answer to a question shows a time stamp of it, or does not.
+    fn prove_by_echo(&mut self, header: &KcpHeader) {
+        let is_right = self.liveness.has_asked(header.ts);
         let datagram = self.counters.datagrams_received;
         if self.proof.is_echo_right(is_right, datagram) {
             self.on_proof();

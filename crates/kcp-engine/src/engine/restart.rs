@@ -61,11 +61,12 @@ impl KcpEngine {
     /// A WINS while the question is open. One echo decides; any other WINS of ours is late, of the time
     /// before the peer heard our data.
     fn on_answer_of_a_beginning(&mut self, header: &KcpHeader) {
-        if header.is_echo() && self.restart.has_asked(header.ts) {
+        let echoes = header.is_echo() && self.is_echo_of_ours(header);
+        if echoes && self.restart.has_asked(header.ts) {
             self.fault.get_or_insert(Fault::Ghost);
             return;
         }
-        if self.on_stale_window(header) {
+        if self.on_stale_window(header, echoes) {
             let (now, rtt) = (self.clock.now(), self.round_trip());
             let apart = self.stale_answers_apart() / QUESTIONS_APART;
             self.restart.on_stale_answer(now, rtt.max(apart));
@@ -75,8 +76,7 @@ impl KcpEngine {
     /// A WINS with an una before the newest that the peer has told (protocol.md 12.6). Whether it counts:
     /// anyone who knows the conv can send it, but only a peer that hears us can echo, and ours do.
     #[cold]
-    pub(super) fn on_stale_window(&mut self, header: &KcpHeader) -> bool {
-        let echoes = header.is_echo() && self.liveness.has_asked(header.ts);
+    pub(super) fn on_stale_window(&mut self, header: &KcpHeader, echoes: bool) -> bool {
         if !echoes && (self.peer_knows_close() || header.is_marked()) {
             self.counters.ignored_stale_answer += 1;
             return false;

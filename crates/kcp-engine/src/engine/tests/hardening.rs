@@ -179,6 +179,70 @@ fn a_challenge_is_acknowledged_and_delivers_nothing() {
     }
 }
 
+/// protocol.md 11.1: what is sent again for hours has a range of time stamps in which one of 64 guesses is
+/// right by chance. Only the first and the last transmission validate.
+#[test]
+fn the_time_between_transmissions_validates_nothing() {
+    let sent_again = || {
+        let mut s = Script::accepted(&fast());
+        s.input(&[push(0, b"in")]);
+        s.send(b"x").tick(10).drain();
+        let again = s.tick(210).drain();
+        assert!(again[0].starts_with("PUSH 0 ts=210"), "{again:?}");
+        s
+    };
+    for (ts, validates) in [
+        (9, false),
+        (10, true),
+        (11, false),
+        (209, false),
+        (210, true),
+        (211, false),
+    ] {
+        let mut s = sent_again();
+        s.at(220).input(&[ack(0, ts).una(1)]);
+        assert_eq!(s.engine.is_proven(), validates, "{ts}");
+        assert_eq!(s.engine.wait_snd() == 0, validates, "{ts}");
+    }
+}
+
+/// protocol.md 11.1.1: RSTs and echoes that guess at the time stamps of questions.
+#[test]
+fn guessing_at_questions_of_a_validated_session_is_bounded() {
+    let asked = || {
+        let mut s = Script::accepted(&fast());
+        s.input(&[push(0, b"in")]);
+        s.send(b"x").tick(10).drain();
+        s.input(&[ack(0, 10).una(1)]);
+        assert!(s.engine.is_proven());
+        s.engine.keepalive();
+        s.at(5_000).sends(&["WASK 0 ts=5000 una=1 wnd=127"]);
+        s
+    };
+    let rst = |ts| seg(Command::Rst, u32::MAX).frg(CLOSE_MARK).ts(ts);
+    let mut s = asked();
+    s.input(&[rst(5_000)]);
+    assert_eq!(s.engine.fault(), Some(Fault::Reset));
+
+    // A datagram has one guess.
+    let mut s = asked();
+    s.input(&(4_970..5_030).map(rst).collect::<Vec<_>>());
+    assert_eq!(s.engine.fault(), None);
+    s.input(&[rst(5_000)]);
+    assert_eq!(s.engine.fault(), Some(Fault::Reset));
+
+    // Wrong ones use up the 64 of a minute, whatever the kind.
+    let mut s = asked();
+    let echo = |ts| seg(Command::Wins, 0).frg(CLOSE_MARK | 2).ts(ts).una(1);
+    for wrong in 0..32 {
+        s.input(&[rst(wrong)]).input(&[echo(wrong)]);
+    }
+    s.input(&[rst(5_000)]);
+    assert_eq!(s.engine.fault(), None);
+    s.at(6_000).input(&[rst(5_000)]);
+    assert_eq!(s.engine.fault(), Some(Fault::Reset));
+}
+
 /// protocol.md 11.1: 64 wrong ACKs of a challenge, and none proves anything; the session goes on.
 #[test]
 fn guessing_at_a_challenge_is_bounded() {
@@ -345,7 +409,7 @@ fn what_the_budget_holds_back_is_not_backed_off() {
         assert!(sent.iter().all(|line| !line.contains("PUSH 1")), "{sent:?}");
     }
     // The proof. PUSH 1 keeps its time.
-    s.at(900).input(&[ack(0, 510).una(1)]);
+    s.at(900).input(&[ack(0, 10).una(1)]);
     let is_resent = |sent: Vec<String>| sent.iter().any(|line| line.contains("PUSH 1"));
     assert!(!is_resent(s.tick(1_000).drain()));
     assert!(is_resent(s.tick(1_010).drain()));

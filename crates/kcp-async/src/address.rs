@@ -11,6 +11,19 @@ pub(crate) fn can_be_answered(source: SocketAddr) -> bool {
     source.port() != 0 && is_of_one_host(source.ip())
 }
 
+/// Whether a datagram to `destination` claims to come from the very socket that it came to. Where that is
+/// bound to no address in particular, the system has to say to which one the datagram came.
+pub(crate) fn is_own(source: SocketAddr, destination: Option<IpAddr>, local: SocketAddr) -> bool {
+    if source.port() != local.port() {
+        return false;
+    }
+    let own = match local.ip().is_unspecified() {
+        true => destination,
+        false => Some(local.ip()),
+    };
+    own.is_some_and(|own| own.to_canonical() == source.ip().to_canonical())
+}
+
 /// Neither unspecified, multicast nor broadcast. IPv4-mapped addresses are read as IPv4.
 pub(crate) fn is_of_one_host(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -48,6 +61,22 @@ pub(crate) fn as_user_names(addr: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_knows_its_own_address() {
+        let own = |source: &str, destination: &str, local: &str| {
+            let destination = destination.parse().ok();
+            is_own(source.parse().unwrap(), destination, local.parse().unwrap())
+        };
+        assert!(own("10.0.0.1:9", "", "10.0.0.1:9"));
+        assert!(own("10.0.0.1:9", "10.0.0.1", "0.0.0.0:9"));
+        assert!(own("[::ffff:10.0.0.1]:9", "::ffff:10.0.0.1", "[::]:9"));
+        assert!(own("[fd00::1]:9", "fd00::1", "[::]:9"));
+        assert!(!own("10.0.0.1:8", "10.0.0.1", "10.0.0.1:9"));
+        assert!(!own("10.0.0.2:9", "10.0.0.1", "10.0.0.1:9"));
+        assert!(!own("10.0.0.2:9", "10.0.0.1", "0.0.0.0:9"));
+        assert!(!own("10.0.0.1:9", "", "0.0.0.0:9"));
+    }
 
     /// protocol.md 13.1
     #[test]

@@ -88,6 +88,8 @@ pub enum ProtocolError {
     MessageTooLong,
     /// It never validated its address, and left a message incomplete or a gap open for a minute.
     Incomplete,
+    /// It accepted the session too: forged datagrams in the name of each opened it on both sides.
+    TwoAcceptingSides,
 }
 
 /// A message or a buffer of the wrong size.
@@ -182,6 +184,9 @@ impl fmt::Display for ProtocolError {
             Self::ForgedAcks => f.write_str("the peer acknowledged what was never sent"),
             Self::MessageTooLong => f.write_str("the peer sent a message without an end"),
             Self::Incomplete => f.write_str("the peer left a message or a gap open for too long"),
+            Self::TwoAcceptingSides => {
+                f.write_str("forged datagrams opened the session on both sides")
+            }
         }
     }
 }

@@ -427,6 +427,7 @@ fn reason_of(fault: Fault) -> ConnectionError {
         Fault::ForgedAcks => ConnectionError::Protocol(ProtocolError::ForgedAcks),
         Fault::MessageTooLong => ConnectionError::Protocol(ProtocolError::MessageTooLong),
         Fault::Incomplete => ConnectionError::Protocol(ProtocolError::Incomplete),
+        Fault::TwoAcceptingSides => ConnectionError::Protocol(ProtocolError::TwoAcceptingSides),
         // A ghost is a reset that a stock server cannot spell.
         _ => ConnectionError::Reset,
     }

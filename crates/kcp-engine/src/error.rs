@@ -149,4 +149,7 @@ pub enum Fault {
     MessageTooLong,
     /// An unvalidated peer left a message incomplete, or a gap open, for too long.
     Incomplete,
+    /// The peer accepted this session, and so did we: forged datagrams opened it on both sides
+    /// (`docs/protocol.md` 12.1).
+    TwoAcceptingSides,
 }

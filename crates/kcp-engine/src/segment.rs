@@ -64,11 +64,15 @@ impl Command {
 /// `frg` of every ACK, WASK and WINS that we send: "I understand FIN and RST".
 ///
 /// Stock peers ignore `frg` there. The high nibble is the mark, bit 0 the promise; bit 1 belongs to
-/// answers (`docs/protocol.md` 11.1), the others are reserved and sent as 0 (12.1).
+/// answers (`docs/protocol.md` 11.1), bit 2 to the side that accepted the session (12.1); bit 3 is
+/// reserved and sent as 0.
 pub const CLOSE_MARK: u8 = 0xA1;
 
 /// Set in `frg` of a WINS whose `ts` is that of the WASK it answers (`docs/protocol.md` 11.1).
 pub(crate) const ECHO_MARK: u8 = 0x02;
+
+/// Set in marks of the side that accepted the session (`docs/protocol.md` 12.1).
+pub(crate) const ACCEPTING_MARK: u8 = 0x04;
 
 const MARK_MASK: u8 = 0xF1;
 
@@ -169,6 +173,15 @@ impl KcpHeader {
     /// Whether this is a marked WINS whose `ts` is that of the WASK it answers (`docs/protocol.md` 11.1).
     pub fn is_echo(&self) -> bool {
         self.is_marked() && self.command() == Some(Command::Wins) && self.frg & ECHO_MARK != 0
+    }
+
+    /// Whether this is a marked ACK, WASK or WINS of a side that accepted the session.
+    pub(crate) const fn is_of_accepting_side(&self) -> bool {
+        let carries_it = matches!(
+            self.command(),
+            Some(Command::Ack | Command::Wask | Command::Wins)
+        );
+        carries_it && self.is_marked() && self.frg & ACCEPTING_MARK != 0
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use kcp_engine::{Conv, IKCP_OVERHEAD, Instant};
 
 use super::EndpointDriver;
-use crate::address::{can_be_answered, is_of_one_host};
+use crate::address::{can_be_answered, is_of_one_host, is_own};
 use crate::error::ConnectionError;
 use crate::gate;
 use crate::router::Router;
@@ -131,7 +131,8 @@ impl EndpointDriver {
             counters
                 .datagrams_received
                 .add(train.len().div_ceil(stride) as u64);
-            if !can_be_answered(meta.source) {
+            let is_own = is_own(meta.source, meta.destination, shared.local_addr);
+            if is_own || !can_be_answered(meta.source) {
                 let datagrams = train.len().div_ceil(stride) as u64;
                 counters.dropped_source.add(datagrams);
                 continue;

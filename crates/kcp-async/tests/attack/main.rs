@@ -23,6 +23,7 @@ mod forge;
 mod ghost;
 mod hold;
 mod loopback;
+mod mirror;
 mod records;
 mod reflect;
 mod replay;

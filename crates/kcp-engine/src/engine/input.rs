@@ -225,7 +225,7 @@ impl KcpEngine {
                 if self.proof.is_limited() && !record.is_first_or_last(header.ts) {
                     return self.doubt_ack(header);
                 }
-                if !self.prove_by_ack() {
+                if !self.prove_by_ack(header) {
                     return Verdict::Ignore;
                 }
             }
@@ -243,8 +243,10 @@ impl KcpEngine {
 
     /// A right ACK validates, unless its datagram has guessed wrong before.
     #[cold]
-    fn prove_by_ack(&mut self) -> bool {
-        if self.proof.has_guessed(self.counters.datagrams_received) {
+    fn prove_by_ack(&mut self, header: &KcpHeader) -> bool {
+        if self.is_of_two_accepting_sides(header)
+            || self.proof.has_guessed(self.counters.datagrams_received)
+        {
             self.counters.ignored_invalid_ack += 1;
             return false;
         }
@@ -285,6 +287,9 @@ impl KcpEngine {
 
     /// The answer to a question shows a time stamp of it, or does not.
     fn prove_by_echo(&mut self, header: &KcpHeader) {
+        if self.is_of_two_accepting_sides(header) {
+            return;
+        }
         let is_right = self.liveness.has_asked(header.ts);
         let datagram = self.counters.datagrams_received;
         if self.proof.is_echo_right(is_right, datagram) {
@@ -292,9 +297,20 @@ impl KcpEngine {
         }
     }
 
+    /// Whether the peer says that it accepted this session, as we did: forged first datagrams made two
+    /// listeners talk to each other. Neither validates the other, and both end.
+    fn is_of_two_accepting_sides(&mut self, header: &KcpHeader) -> bool {
+        let both = self.proof.is_limited() && header.is_of_accepting_side();
+        if both {
+            self.fault.get_or_insert(Fault::TwoAcceptingSides);
+        }
+        both
+    }
+
     #[cold]
     fn doubt_ack(&mut self, header: &KcpHeader) -> Verdict {
         self.counters.ignored_invalid_ack += 1;
+        self.is_of_two_accepting_sides(header);
         // Only for a segment in flight was there a time stamp to guess.
         let datagram = self.counters.datagrams_received;
         if self.in_flight.contains(header.sn) && self.proof.on_invalid_ack(datagram) {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::KcpEngine;
 use crate::pacing::TRAIN_BYTES;
-use crate::segment::{CLOSE_MARK, Command, ECHO_MARK, IKCP_OVERHEAD, KcpHeader};
+use crate::segment::{ACCEPTING_MARK, CLOSE_MARK, Command, ECHO_MARK, IKCP_OVERHEAD, KcpHeader};
 use crate::seq::{Sn, WireTs};
 use crate::time::Instant;
 
@@ -261,7 +261,11 @@ impl KcpEngine {
         KcpHeader {
             conv: self.conv,
             cmd: 0,
-            frg: if self.is_strict() { CLOSE_MARK } else { 0 },
+            frg: match (self.is_strict(), self.proof.is_of_accepted()) {
+                (false, _) => 0,
+                (true, false) => CLOSE_MARK,
+                (true, true) => CLOSE_MARK | ACCEPTING_MARK,
+            },
             wnd: self.receiver.advertised(),
             ts: WireTs::default(),
             sn: Sn::ZERO,

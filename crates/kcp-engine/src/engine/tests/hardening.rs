@@ -243,6 +243,23 @@ fn guessing_at_questions_of_a_validated_session_is_bounded() {
     assert_eq!(s.engine.fault(), Some(Fault::Reset));
 }
 
+/// protocol.md 12.1: a listener's answer to a forged first datagram does not validate it at another one.
+#[test]
+fn two_accepting_sides_do_not_validate_each_other() {
+    for command in [Command::Ack, Command::Wins] {
+        let mut s = Script::accepted(&fast());
+        s.input(&[push(0, b"in")]);
+        s.send(b"x").tick(10).drain();
+        s.engine.keepalive();
+        s.at(20).drain();
+        let flags = if command == Command::Wins { 6 } else { 4 };
+        let ts = if command == Command::Wins { 20 } else { 10 };
+        s.input(&[seg(command, 0).frg(CLOSE_MARK | flags).ts(ts)]);
+        assert!(!s.engine.is_proven());
+        assert_eq!(s.engine.fault(), Some(Fault::TwoAcceptingSides));
+    }
+}
+
 /// protocol.md 11.1: 64 wrong ACKs of a challenge, and none proves anything; the session goes on.
 #[test]
 fn guessing_at_a_challenge_is_bounded() {

@@ -66,6 +66,11 @@ impl ReadyQueue {
         }
     }
 
+    /// Memory of all blocks.
+    pub(crate) const fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
     /// Memory of all blocks after a [`push`](Self::push) of `len` bytes.
     pub(crate) fn block_bytes_with(&self, len: usize, sparing: bool) -> usize {
         let fits = |last: &Vec<u8>| last.capacity() - last.len() >= len;

@@ -122,6 +122,7 @@ impl Receiver {
     pub(crate) fn set_stranger(&mut self, is_stranger: bool) {
         self.is_stranger = is_stranger;
         self.lease.set_validated(!is_stranger);
+        self.settle_memory();
     }
 
     /// From now on what cannot be delivered is on this account.
@@ -301,8 +302,8 @@ impl Receiver {
     }
 
     /// Whether the next segment in order is ready for the application at once, and nothing else changes
-    /// with it: no segment waits for it, no part of the message in front is missing, before and after, and it
-    /// is no longer than usual. So there is nothing to deliver, and nothing to put on the account. Nearly always so.
+    /// with it: no segment waits for it, no part of the message in front is missing, before and after, it is no
+    /// longer than usual, and an unvalidated peer has nothing else unread. So there is nothing to deliver, and nothing to put on the account. Nearly always so.
     #[inline]
     fn passes_through(&self, frg: u8, len: usize) -> bool {
         let head = self.ready.front().map_or(frg, |head| head.frg);
@@ -311,6 +312,7 @@ impl Receiver {
             && !self.finished
             && !self.is_full()
             && self.is_usual(len)
+            && (!self.is_stranger || self.ready.is_empty())
             && self.ready.unread().saturating_add(len) <= self.limit_bytes
     }
 

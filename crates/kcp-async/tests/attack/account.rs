@@ -118,6 +118,50 @@ fn reader(server: &KcpEndpoint) -> Arc<Mutex<HashMap<SocketAddr, usize>>> {
     delivered
 }
 
+/// What forged sessions send in order, and no one reads, is on the account too: they held 1.28 MB each.
+#[tokio::test(start_paused = true)]
+async fn unread_bytes_of_forged_sessions_share_the_account() {
+    const FORGED: u32 = 1_000;
+    let net = Net::clean();
+    let config: EndpointConfig = KcpConfig::turbo_mode().receive_window(1_024).into();
+    let (server, wire) = Wire::server(&net, config.receive_memory(ACCOUNT));
+    let accepted = Arc::new(Mutex::new(Vec::new()));
+    let (accepting, streams) = (server.clone(), Arc::clone(&accepted));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = accepting.accept().await {
+            streams.lock().unwrap().push(stream);
+        }
+    });
+    for sn in 0..100 {
+        let payload = [7; 1_376];
+        let forged = (0..FORGED).map(|n| {
+            let push = segment(n + 1, Command::Push, sn, 0, &payload);
+            (scattered(n), push)
+        });
+        wire.flood(forged).await;
+    }
+    let unread = || -> usize {
+        let streams = accepted.lock().unwrap();
+        streams.iter().map(|s| s.stats().engine.unread_bytes).sum()
+    };
+    let held = unread();
+    // The share, and as much again for allotments; a first segment is not counted.
+    assert!(held <= ACCOUNT / 8 + FORGED as usize * 1_376, "{held}");
+    // A stock client is validated by the challenge, and then has its window.
+    let mut stock = StockPeer::new(net.raw("10.0.0.2:5"), addr(SERVER), 7);
+    wire.admit(addr("10.0.0.2:5"));
+    for _ in 0..100 {
+        stock.engine.send(&bytes(1_376)).unwrap();
+    }
+    assert!(stock.live(secs(5), |engine| engine.wait_snd() == 0).await);
+    assert_eq!(unread() - held, 137_600);
+    figure(
+        "1,000 forged sessions, 137,600 B in order to each, unread, account of 16 MiB: bytes held; a stock client's upload",
+        format!("{held}; taken"),
+        "a receive window each",
+    );
+}
+
 /// What a stock client with a first message of `size` bytes and one of ours deliver within 5 s beside
 /// forged sessions of 50 bytes each, which leave a gap.
 async fn beside_forged_gaps(size: usize) -> (usize, bool, bool) {

@@ -71,14 +71,15 @@ impl Receiver {
         self.is_stranger && ahead >= earned.saturating_add(FIRST_FLIGHT)
     }
 
-    /// Whether there is room for one more segment of a message that stays incomplete.
+    /// Whether there is room for one more segment of a message that stays incomplete; of an unvalidated peer,
+    /// for any in order.
     #[inline]
     pub(super) fn room_for_fragment(&mut self, frg: u8, len: usize) -> Room {
         if !self.lease.is_bounded() {
             return Room::Ample;
         }
         let head = self.ready.front().map_or(frg, |head| head.frg);
-        if self.ready.len() >= usize::from(head) {
+        if !self.is_stranger && self.ready.len() >= usize::from(head) {
             return Room::Ample;
         }
         let blocks = self.ready.block_bytes_with(len, self.is_stranger);
@@ -96,7 +97,7 @@ impl Receiver {
         if !self.lease.is_bounded() {
             return Room::Ample;
         }
-        let others = self.ring_bytes(ahead + 1) + self.ready.blocked_bytes();
+        let others = self.ring_bytes(ahead + 1) + self.counted_ready_bytes();
         let held = others + self.kept.block_bytes_with(len, self.is_stranger);
         if self.lease.admits(held, Order::Ahead) {
             return Room::Ample;
@@ -110,7 +111,15 @@ impl Receiver {
     pub(super) fn settle_memory(&mut self) {
         if self.lease.is_bounded() {
             let kept = self.ring_bytes(0) + self.kept.block_bytes();
-            self.lease.settle(kept + self.ready.blocked_bytes());
+            self.lease.settle(kept + self.counted_ready_bytes());
+        }
+    }
+
+    /// What counts of the segments in order: those that no reader can take yet; of an unvalidated peer all.
+    fn counted_ready_bytes(&self) -> usize {
+        match self.is_stranger {
+            true => self.ready.block_bytes(),
+            false => self.ready.blocked_bytes(),
         }
     }
 

@@ -124,25 +124,39 @@ fn what_cannot_be_delivered_is_on_the_account() {
     // Three quarters of the share.
     assert!((20..36).contains(&held.count()));
     assert!(memory.used_unvalidated() <= (1 << 16) + 8_192);
-    // Whole messages in order are not counted.
+    // So are whole messages in order that wait for the reader: what is left of the share.
     let mut other = unvalidated(&memory);
-    for sn in 0..100 {
-        let arrival = other.insert(Sn::new(sn), 0, false, &[1; 1_376]);
-        assert_eq!(arrival, Arrival::New);
-    }
-    // What never becomes whole is.
-    let arrival = other.insert(Sn::new(100), 1, false, &[1; 1_376]);
-    assert_eq!(
-        arrival,
-        Arrival::New,
-        "behind whole ones, which will be read"
-    );
-    assert_eq!(other.read(&mut [0; 200_000]), Ok(101 * 1_376));
     let free = (1 << 16) - memory.used_unvalidated();
-    let unfinished =
-        (101..200).filter(|&sn| other.insert(Sn::new(sn), 255, false, &[1; 1_376]) == Arrival::New);
-    // What is left of the share, which is more than the allotment.
-    assert!((8_192 / 1_376..=free / 1_376).contains(&unfinished.count()));
+    let unread = |receiver: &mut Receiver, frg| {
+        let from = receiver.next().get();
+        let taken = (from..from + 100).take_while(|&sn| {
+            receiver.insert(Sn::new(sn), frg, false, &[1; 1_376]) == Arrival::New
+        });
+        taken.count()
+    };
+    let count = unread(&mut other, 0);
+    assert!(
+        (8_192 / 1_376..=free / 1_376 + 1).contains(&count),
+        "{count}"
+    );
+    // And what never becomes whole, at least the allotment.
+    assert_eq!(other.read(&mut [0; 200_000]), Ok(count * 1_376));
+    let count = unread(&mut other, 255);
+    assert!(
+        (8_192 / 1_376..=free / 1_376 + 1).contains(&count),
+        "{count}"
+    );
+    // A reader that keeps up is not slowed down by a full account.
+    let mut third = unvalidated(&memory);
+    for sn in 0..100 {
+        let arrival = third.insert(Sn::new(sn), 0, false, &[1; 1_376]);
+        assert_eq!(arrival, Arrival::New);
+        assert_eq!(third.read(&mut [0; 2_000]), Ok(1_376));
+    }
+    // A validated session's whole messages are not counted.
+    third.set_stranger(false);
+    assert_eq!(unread(&mut third, 0), 100);
+    drop(third);
     drop(receiver);
     drop(other);
     assert_eq!((memory.used(), memory.used_unvalidated()), (0, 0));
@@ -229,4 +243,18 @@ fn a_message_that_stays_incomplete_ends_the_stream() {
     receiver.watch(at(59));
     assert_eq!(receiver.expire(at(60)), Stale::None, "it goes on");
     assert_eq!(receiver.expire(at(120)), Stale::Stream);
+}
+
+/// What is unread of many unvalidated peers: the share, allotments of as much, and a first segment each.
+#[test]
+fn unread_bytes_of_many_unvalidated_peers_are_bounded() {
+    let memory = Arc::new(ReceiveMemory::with_limit(16 << 20).shared_by(65_536));
+    let mut receivers: Vec<_> = (0..1_000).map(|_| unvalidated(&memory)).collect();
+    for sn in 0..100 {
+        for receiver in &mut receivers {
+            receiver.insert(Sn::new(sn), 0, false, &[1; 1_376]);
+        }
+    }
+    let unread: usize = receivers.iter().map(Receiver::held_bytes).sum();
+    assert!(unread <= (2 << 20) + 1_000 * 1_376, "{unread}");
 }

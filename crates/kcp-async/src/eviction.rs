@@ -110,6 +110,30 @@ impl EvictionOrder {
         None
     }
 
+    /// One of the unvalidated sessions of a scope, whenever it was heard: of the first in the order, that of
+    /// this number modulo how many they are.
+    pub(crate) fn any_unvalidated(
+        &mut self,
+        scope: Scope,
+        random: u32,
+        now: Instant,
+    ) -> Option<(Arc<SessionCell>, Class)> {
+        let counts = self.counts.get(&scope)?;
+        let unvalidated = sum(&counts[..CLOSING]).min(MOST_DRAWN_FROM);
+        let drawn = (random as usize).checked_rem(unvalidated)?;
+        if !self.checks.take_many(now, 1 + drawn / STEPS_PER_CHECK) {
+            return None;
+        }
+        let first = Rank {
+            class: Class::Undelivered,
+            level: 0,
+            silent_since: Instant::ZERO,
+        };
+        let from = (scope, first, SessionId(0));
+        let (&(_, rank, _), cell) = self.entries.range(from..).nth(drawn)?;
+        Some((Arc::clone(cell), rank.class))
+    }
+
     fn is_spared(&self, scope: Scope, step: usize, limit: usize) -> bool {
         let counts = self.counts.get(&scope).copied().unwrap_or_default();
         step > 0 && fills_share(sum(&counts[..step.min(CLOSING)]), limit)
@@ -219,17 +243,24 @@ impl EvictionOrder {
 
 impl Checks {
     fn take(&mut self, now: Instant) -> bool {
+        self.take_many(now, 1)
+    }
+
+    fn take_many(&mut self, now: Instant, checks: usize) -> bool {
         let window = now.as_micros() / 100_000;
         if window != self.window {
             *self = Self { window, spent: 0 };
         }
-        self.spent += 1;
+        self.spent += checks;
         self.spent <= CHECKS_PER_WINDOW
     }
 }
 
 /// A millisecond or so.
 const CHECKS_PER_WINDOW: usize = 8_192;
+/// Unvalidated sessions from which one is drawn, and how many are passed over at the cost of a check.
+const MOST_DRAWN_FROM: usize = 4_096;
+const STEPS_PER_CHECK: usize = 16;
 /// Prefixes that are searched for a session that is idle.
 const PREFIXES: usize = 8;
 

@@ -70,6 +70,21 @@ impl OpeningBudget {
         false
     }
 
+    /// Whether a datagram of this conversation was refused before, as far as is remembered.
+    pub(crate) fn has_refused(&self, peer: SocketAddr, conv: Conv) -> bool {
+        self.refused.contains(peer, conv)
+    }
+
+    /// There was no room for a session.
+    pub(crate) fn refuse(
+        &mut self,
+        peer: SocketAddr,
+        conv: Conv,
+        random: impl Fn() -> Option<u32>,
+    ) {
+        self.refused.insert(peer, conv, random);
+    }
+
     /// Whether established sessions wait.
     fn binds(&self, now: Instant) -> bool {
         let recent =

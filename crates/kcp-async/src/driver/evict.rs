@@ -44,17 +44,19 @@ impl EndpointDriver {
     }
 
     /// Makes room in the table, the networks around an address and for the address itself. `false`
-    /// if there is none.
+    /// if there is none. `repeats`: the newcomer was refused before, and may take the place of any
+    /// unvalidated session, so that forged ones that are kept fresh keep no one out.
     pub(super) fn table_has_room(
         &mut self,
         router: &mut Router<Arc<SessionCell>>,
         peer: SocketAddr,
+        repeats: bool,
         now: Instant,
     ) -> bool {
         let config = &self.shared.config;
         let (table, source) = (config.session_limit(), config.source_limit());
         let full_address = !config.shares_remote() && router.count_at(peer) >= PER_ADDRESS;
-        if full_address && !self.evict_sibling(router, peer, now) {
+        if full_address && !self.evict_sibling(router, peer, repeats, now) {
             return false;
         }
         let mut scopes: Vec<Scope> = Scope::all_of(peer).collect();
@@ -62,7 +64,14 @@ impl EndpointDriver {
             let limit = scope.limit(table, source);
             // Sessions that connected may have filled the table further than that.
             while self.sessions_in(router, scope) >= limit {
-                let Some((victim, class)) = self.eviction.victim(scope, limit, peer, now) else {
+                let first = self.eviction.victim(scope, limit, peer, now);
+                let victim = match (first, repeats) {
+                    (None, true) => self
+                        .draw()
+                        .and_then(|n| self.eviction.any_unvalidated(scope, n, now)),
+                    (first, _) => first,
+                };
+                let Some((victim, class)) = victim else {
                     return false;
                 };
                 self.evict(router, &victim, class);
@@ -120,12 +129,17 @@ impl EndpointDriver {
         false
     }
 
+    fn draw(&self) -> Option<u32> {
+        self.shared.random().ok()
+    }
+
     /// Many sessions of one address are a stock client that starts again and again, or forged: the
-    /// first of the order goes.
+    /// first of the order goes, or for a newcomer that repeats any unvalidated one.
     fn evict_sibling(
         &mut self,
         router: &mut Router<Arc<SessionCell>>,
         peer: SocketAddr,
+        repeats: bool,
         now: Instant,
     ) -> bool {
         let accepted = router
@@ -142,11 +156,29 @@ impl EndpointDriver {
         };
         let spared = rank.class.is_validated() && fills_share(unvalidated, PER_ADDRESS);
         let silent = now.saturating_since(rank.silent_since) > rank.class.protection();
-        let evicts = silent && !spared;
-        if evicts {
+        if silent && !spared {
             self.evict(router, &victim, rank.class);
+            return true;
         }
-        evicts
+        if !repeats || unvalidated == 0 {
+            return false;
+        }
+        let Some(random) = self.draw() else {
+            return false;
+        };
+        let drawn = random as usize % unvalidated;
+        let any = router
+            .at(peer)
+            .filter(|cell| cell.origin == Origin::Accepted)
+            .map(|cell| (cell.state.lock("draw").rank().class, cell))
+            .filter(|(class, _)| !class.is_validated())
+            .nth(drawn)
+            .map(|(class, cell)| (class, Arc::clone(cell)));
+        let Some((class, victim)) = any else {
+            return false;
+        };
+        self.evict(router, &victim, class);
+        true
     }
 
     /// Takes a session out of the router at once; the rest follows when it is served.

@@ -143,7 +143,10 @@ impl EndpointDriver {
             shared.counters.dropped_backlog.add(1);
             return;
         }
-        if !self.table_has_room(router, path.peer, now) {
+        let was_refused = has_first && self.openings.has_refused(path.peer, conv);
+        if !self.table_has_room(router, path.peer, was_refused, now) {
+            self.openings
+                .refuse(path.peer, conv, || shared.random().ok());
             shared.counters.dropped_limit.add(1);
             return;
         }
@@ -173,6 +176,10 @@ impl EndpointDriver {
         self.eviction.enter(&cell, &mut session);
         session.succession_settled = !has_siblings || config.shares_remote();
         session.source = path.local;
+        if was_refused {
+            // Until it is validated any repetition of another may take its place.
+            session.engine.ask_for_validation();
+        }
         crate::log::trace!(peer = %path.peer, conv = %cell.conv, "embryo");
         self.feed_embryo(router, &cell, session, datagram, now);
     }

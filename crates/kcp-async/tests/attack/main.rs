@@ -22,6 +22,7 @@ mod flood;
 mod forge;
 mod ghost;
 mod hold;
+mod lockout;
 mod loopback;
 mod mirror;
 mod records;

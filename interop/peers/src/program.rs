@@ -67,6 +67,11 @@ pub(crate) trait Pipe: 'static {
     /// Receives one message, or some bytes of the stream. Empty at its end.
     fn recv(&mut self) -> impl Future<Output = io::Result<Vec<u8>>>;
 
+    /// Waits until the peer has shown that it sees what we send, before anything was sent to it. Only ours asks.
+    fn validated(&mut self) -> impl Future<Output = io::Result<()>> {
+        async { Ok(()) }
+    }
+
     /// Closes the session as a user of the implementation would.
     fn close(self) -> impl Future<Output = io::Result<()>>;
 

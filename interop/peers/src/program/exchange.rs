@@ -78,6 +78,7 @@ impl Exchange {
                 if !header.starts_with(MAGIC) || bytes > self.up.len() {
                     return Err(wrong(format!("bad header {header:02x?}")));
                 }
+                pipe.validated().await?;
                 pipe.send(WELCOME).await?;
                 let digest = self
                     .take_content(pipe, &mut reader, &self.up[..bytes])

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use kcp_async::{Conv, FlushPolicy, KcpConfig, KcpListener, KcpStream, NoDelay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::sleep;
 
 use super::settings::{INTERVAL, MTU, Mode, RESEND, Settings, WINDOW};
 use super::{Kind, Pipe};
@@ -69,6 +71,20 @@ impl Pipe for Stream {
         let length = self.stream.read(&mut buffer).await?;
         buffer.truncate(length);
         Ok(buffer)
+    }
+
+    /// The peer has nothing to acknowledge yet but the challenge of protocol.md 11.1. It is sent half a second and
+    /// three quarters after the peer's first segment, and again after 5 s and 7.5 s.
+    async fn validated(&mut self) -> io::Result<()> {
+        let started = Instant::now();
+        while !self.stream.stats().proven {
+            if started.elapsed() > Duration::from_secs(9) {
+                let text = "the peer has acknowledged no challenge";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// Shutdown waits until the peer has acknowledged everything, at most for the linger time.

@@ -148,10 +148,6 @@ pub struct KcpEngine {
     guesses: Guesses,
     close: Close,
     head_watch: HeadWatch,
-    /// Bytes of the largest datagram that a new segment may need (protocol.md 2.3.2).
-    new_segment_limit: u32,
-    /// The smaller of that and the mtu.
-    datagram_limit: usize,
     fault: Option<Fault>,
     last_heard: Option<Instant>,
     /// Something other than a WASK was heard: the peer has this session, and not only the record of an
@@ -236,8 +232,6 @@ impl KcpEngine {
             close: Close::default(),
             head_watch: HeadWatch::default(),
             guesses: Guesses::default(),
-            new_segment_limit: u32::MAX,
-            datagram_limit: config.mtu_bytes(),
             fault: None,
             last_heard: None,
             session_heard: false,
@@ -270,9 +264,10 @@ impl KcpEngine {
         if strict && message.is_empty() {
             return Err(SendError::Empty); // protocol.md 3.4
         }
+        let mss = self.config.mss();
         let stream = self.config.is_stream_mode();
         let topped_up = if stream {
-            self.queue.top_up(message, self.new_mss())
+            self.queue.top_up(message, mss)
         } else {
             0
         };
@@ -286,20 +281,15 @@ impl KcpEngine {
         } else {
             self.max_fragments()
         };
-        let mut mss = self.new_mss();
         if rest.len().div_ceil(mss) > fragments {
-            // protocol.md 2.3.2: a limit on new segments makes no message too large that fits the mtu.
-            mss = self.config.mss();
-            if rest.len().div_ceil(mss) > fragments {
-                if topped_up > 0 {
-                    self.want_flush_after_write();
-                    return Ok(topped_up);
-                }
-                return Err(SendError::TooLarge {
-                    size: message.len(),
-                    max: fragments * mss,
-                });
+            if topped_up > 0 {
+                self.want_flush_after_write();
+                return Ok(topped_up);
             }
+            return Err(SendError::TooLarge {
+                size: message.len(),
+                max: fragments * mss,
+            });
         }
         if stream {
             self.queue.push_bytes(rest, mss);
@@ -322,7 +312,7 @@ impl KcpEngine {
         if self.close.is_finishing() {
             return Err(SendError::Finished);
         }
-        let mss = self.new_mss();
+        let mss = self.config.mss();
         let taken = if self.config.is_stream_mode() {
             self.queue.top_up(bytes, mss)
         } else {

@@ -160,7 +160,7 @@ impl KcpEngine {
 
     /// Where the next datagram ends.
     fn next_extent(&self) -> Option<Extent> {
-        let mtu = self.datagram_limit();
+        let mtu = self.config.mtu_bytes();
         let mut extent = Extent {
             entries: 0,
             bytes: 0,

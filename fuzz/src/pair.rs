@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use kcp_engine::{Instant, KcpEngine, RecvError, Role};
+use kcp_engine::{Fault, Instant, KcpEngine, RecvError, Role};
 
 use super::bytes::Bytes;
 use super::engine::{check, drain, draw_engine};
@@ -155,6 +155,11 @@ fn settle(mut sides: [Side; 2], mut now: Instant) {
         for side in &mut sides {
             side.engine.handle_timeout(now);
         }
+    }
+    // What an unvalidated side let go after a minute is lost, and it says so (protocol.md 11.4).
+    let incomplete = |side: &Side| side.engine.fault() == Some(Fault::Incomplete);
+    if sides.iter().any(incomplete) {
+        return;
     }
     for side in 0..2 {
         drain(&mut sides[side].engine, now, &mut out);

@@ -146,6 +146,8 @@ pub struct KcpEngine {
     proof: Proof,
     /// Of the time stamps of our questions, once the address is validated; RSTs before too.
     guesses: Guesses,
+    /// Whether what cannot be delivered is watched: that of an unvalidated peer, or what was let go then.
+    watches_undelivered: bool,
     close: Close,
     head_watch: HeadWatch,
     fault: Option<Fault>,
@@ -196,7 +198,8 @@ impl KcpEngine {
         let mut receiver =
             Receiver::new(first_sn, receive_window, receive_limit, Arc::clone(&pool));
         receiver.set_limits(receive_limit, message_limit);
-        receiver.set_stranger(proof.is_limited());
+        let watches_undelivered = proof.is_limited();
+        receiver.set_stranger(watches_undelivered);
         Ok(Self {
             conv,
             validation,
@@ -232,6 +235,7 @@ impl KcpEngine {
             close: Close::default(),
             head_watch: HeadWatch::default(),
             guesses: Guesses::default(),
+            watches_undelivered,
             fault: None,
             last_heard: None,
             session_heard: false,

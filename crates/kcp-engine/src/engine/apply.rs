@@ -132,7 +132,7 @@ impl KcpEngine {
         if self.receiver.is_message_too_long() {
             self.fault.get_or_insert(Fault::MessageTooLong);
         }
-        if self.proof.is_limited() {
+        if self.watches_undelivered {
             self.receiver.watch(self.clock.now());
         }
         if fin {

@@ -327,6 +327,7 @@ impl KcpEngine {
         }
         self.proof.on_valid_answer();
         self.receiver.set_stranger(false);
+        self.watches_undelivered = self.receiver.has_let_go();
     }
 
     /// The end of a datagram that was read whole: fast-ack event, then window growth.

@@ -134,10 +134,23 @@ impl Receiver {
     }
 
     fn is_stuck(&self) -> bool {
-        self.reordered > 0 || self.ready.incomplete_bytes() > 0
+        self.reordered > 0 || self.ready.incomplete_bytes() > 0 || self.awaits_lost()
     }
 
-    /// To be called after each segment of a peer that has not proven its address.
+    /// Whether the next segment is one that was let go, which the peer may take for delivered.
+    fn awaits_lost(&self) -> bool {
+        self.stale
+            .lost
+            .is_some_and(|lost| lost.missing != self.next && !lost.until.is_before(self.next))
+    }
+
+    /// Whether anything was let go.
+    pub(crate) const fn has_let_go(&self) -> bool {
+        self.stale.lost.is_some()
+    }
+
+    /// To be called after each segment of a peer that has not proven its address, or had not when something was
+    /// let go.
     pub(crate) fn watch(&mut self, now: Instant) {
         if !self.is_stuck() {
             self.stale.mark = None;
@@ -167,15 +180,12 @@ impl Receiver {
             return Stale::None;
         }
         let stands_still = mark.next == self.next;
-        let after_a_loss = self
-            .stale
-            .lost
-            .is_some_and(|lost| lost.missing != self.next && !lost.until.is_before(self.next));
-        if stands_still && (self.ready.incomplete_bytes() > 0 || after_a_loss) {
+        let incomplete = self.is_stranger && self.ready.incomplete_bytes() > 0;
+        if stands_still && (incomplete || self.awaits_lost()) {
             return Stale::Stream;
         }
         let has_passed = mark.furthest.is_before(self.next);
-        if self.reordered == 0 || has_passed {
+        if !self.is_stranger || self.reordered == 0 || has_passed {
             self.watch(now);
             return Stale::None;
         }

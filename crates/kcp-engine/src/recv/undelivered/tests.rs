@@ -219,6 +219,43 @@ fn a_peer_that_takes_what_was_let_go_for_delivered_is_told() {
     assert_eq!(receiver.expire(at(130)), Stale::Stream);
 }
 
+/// What was let go was all that the peer had sent: nothing more comes that would show it.
+#[test]
+fn a_peer_that_has_sent_all_is_told() {
+    let memory = unbounded();
+    for validated in [false, true] {
+        let mut receiver = unvalidated(&memory);
+        receiver.insert(Sn::new(1), 0, false, b"x");
+        receiver.watch(at(0));
+        assert_eq!(receiver.expire(at(60)), Stale::Gap(1));
+        assert!(receiver.has_let_go());
+        receiver.set_stranger(!validated);
+        receiver.insert(Sn::ZERO, 0, false, b"x");
+        receiver.watch(at(70));
+        assert_eq!(receiver.expire(at(129)), Stale::None);
+        assert_eq!(receiver.expire(at(130)), Stale::Stream);
+    }
+}
+
+/// A validated peer's gap stays, whatever was let go before.
+#[test]
+fn nothing_of_a_validated_peer_is_let_go() {
+    let memory = unbounded();
+    let mut receiver = unvalidated(&memory);
+    receiver.insert(Sn::new(1), 0, false, b"x");
+    receiver.watch(at(0));
+    assert_eq!(receiver.expire(at(60)), Stale::Gap(1));
+    receiver.set_stranger(false);
+    for sn in [0, 1, 3] {
+        receiver.insert(Sn::new(sn), 0, false, b"x");
+        receiver.watch(at(70));
+    }
+    for minute in 2..10 {
+        assert_eq!(receiver.expire(at(60 * minute + 20)), Stale::None);
+    }
+    assert_eq!(receiver.reordered(), 1);
+}
+
 #[test]
 fn a_peer_that_goes_on_keeps_its_segments() {
     let memory = unbounded();

@@ -440,8 +440,7 @@ impl Lifetime {
     /// A peer that only sends has nothing of ours to acknowledge: it is asked, because an answer validates it
     /// (protocol.md 11.1). While a writer waits for that, once a second. Otherwise before the session may be
     /// evicted, unless what it was answered is under way; and twice in the time that an unvalidated session may
-    /// be silent. What the smallest first datagram
-    /// allows is an ACK and two datagrams more.
+    /// be silent. What the smallest first datagram allows is an ACK and two datagrams more.
     fn next_validation_question(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
         if let Some(since) = self.writer_since {
             return Some(since.max(self.last_question.unwrap_or(since)) + VALIDATION_QUESTIONS);

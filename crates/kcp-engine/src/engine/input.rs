@@ -244,9 +244,8 @@ impl KcpEngine {
     /// A right ACK validates, unless its datagram has guessed wrong before.
     #[cold]
     fn prove_by_ack(&mut self, header: &KcpHeader) -> bool {
-        if self.is_of_two_accepting_sides(header)
-            || self.proof.has_guessed(self.counters.datagrams_received)
-        {
+        let has_guessed = self.proof.has_guessed(self.counters.datagrams_received);
+        if has_guessed || self.is_of_two_accepting_sides(header) {
             self.counters.ignored_invalid_ack += 1;
             return false;
         }
@@ -287,18 +286,16 @@ impl KcpEngine {
 
     /// The answer to a question shows a time stamp of it, or does not.
     fn prove_by_echo(&mut self, header: &KcpHeader) {
-        if self.is_of_two_accepting_sides(header) {
-            return;
-        }
         let is_right = self.liveness.has_asked(header.ts);
         let datagram = self.counters.datagrams_received;
-        if self.proof.is_echo_right(is_right, datagram) {
+        if self.proof.is_echo_right(is_right, datagram) && !self.is_of_two_accepting_sides(header) {
             self.on_proof();
         }
     }
 
-    /// Whether the peer says that it accepted this session, as we did: forged first datagrams made two
-    /// listeners talk to each other. Neither validates the other, and both end.
+    /// Whether the sender of a right answer says that it accepted this session, as we did: forged first
+    /// datagrams made two listeners talk to each other. Neither validates the other, and both end. A wrong
+    /// answer that says so ends nothing.
     fn is_of_two_accepting_sides(&mut self, header: &KcpHeader) -> bool {
         let both = self.proof.is_limited() && header.is_of_accepting_side();
         if both {
@@ -310,7 +307,6 @@ impl KcpEngine {
     #[cold]
     fn doubt_ack(&mut self, header: &KcpHeader) -> Verdict {
         self.counters.ignored_invalid_ack += 1;
-        self.is_of_two_accepting_sides(header);
         // Only for a segment in flight was there a time stamp to guess.
         let datagram = self.counters.datagrams_received;
         if self.in_flight.contains(header.sn) && self.proof.on_invalid_ack(datagram) {

@@ -252,8 +252,13 @@ fn two_accepting_sides_do_not_validate_each_other() {
         s.send(b"x").tick(10).drain();
         s.engine.keepalive();
         s.at(20).drain();
-        let flags = if command == Command::Wins { 6 } else { 4 };
-        let ts = if command == Command::Wins { 20 } else { 10 };
+        let (flags, ts) = match command {
+            Command::Wins => (6, 20),
+            _ => (4, 10),
+        };
+        // Whoever guesses ends nothing with it.
+        s.input(&[seg(command, 0).frg(CLOSE_MARK | flags).ts(ts + 1)]);
+        assert_eq!(s.engine.fault(), None);
         s.input(&[seg(command, 0).frg(CLOSE_MARK | flags).ts(ts)]);
         assert!(!s.engine.is_proven());
         assert_eq!(s.engine.fault(), Some(Fault::TwoAcceptingSides));

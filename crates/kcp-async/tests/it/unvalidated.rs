@@ -167,6 +167,61 @@ async fn a_long_first_answer_to_a_stock_client_survives_losses() {
     }
 }
 
+/// `send` is all or nothing: what is given up while it waits for the validation, or for room, never arrives in
+/// part, and nothing else is lost or moved by it.
+#[tokio::test(start_paused = true)]
+async fn sends_that_are_given_up_break_no_framing() {
+    let mut arrived = 0;
+    for seed in 0..40 {
+        let link = LinkConfig::new()
+            .delay(ms(25))
+            .loss(Loss::Bernoulli(Probability::percent(10)));
+        let net = Net::new(link, seed);
+        let server = net.endpoint(SERVER, turbo());
+        let mut client = StockPeer::new(net.raw(CLIENT), addr(SERVER), 7);
+        client.engine.send(b"?").unwrap();
+        let writing = tokio::spawn(async move {
+            let (stream, _) = server.accept().await.unwrap();
+            let mut sent = Vec::new();
+            for n in 0..20_u64 {
+                let draw = (seed * 20 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+                let mut message = bytes(1 + draw as usize % 120_000);
+                message[0] = n as u8;
+                let patience = ms(draw % 61);
+                if let Ok(result) = timeout(patience, stream.send(&message)).await {
+                    result.unwrap();
+                    sent.push(message);
+                }
+            }
+            stream.send(b"last").await.unwrap();
+            sent.push(b"last".to_vec());
+            (stream, sent)
+        });
+        let mut received: Vec<Vec<u8>> = Vec::new();
+        let all = client
+            .live(secs(60), |engine| {
+                while let Some(len) = engine.peek_size() {
+                    let mut message = vec![0; len];
+                    engine.recv(&mut message).unwrap();
+                    received.push(message);
+                }
+                received.last().is_some_and(|message| message == b"last")
+            })
+            .await;
+        assert!(all, "seed {seed}: {} messages", received.len());
+        let (_stream, sent) = writing.await.unwrap();
+        assert!(
+            received == sent,
+            "seed {seed}: {} of {}",
+            received.len(),
+            sent.len()
+        );
+        arrived += received.len();
+    }
+    // Of 21 each.
+    assert!((41..40 * 21).contains(&arrived), "{arrived}");
+}
+
 /// The connecting side chose its peer.
 #[tokio::test(start_paused = true)]
 async fn the_connecting_side_waits_for_no_validation() {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use kcp_async::{
-    ConnectionError, Conv, DatagramSocket, EndpointConfig, KcpConfig, KcpEndpoint, KcpError,
-    RecvMeta, Transmit,
+    ConnectionError, Conv, DatagramSocket, EndpointConfig, FlushPolicy, KcpConfig, KcpEndpoint,
+    KcpError, RecvMeta, Transmit,
 };
 use kcp_engine::Command;
 use kcp_netem::{LinkConfig, Loss, Probability};
@@ -152,6 +152,29 @@ async fn a_lossy_link_is_no_hole() {
             }
         }
     }
+}
+
+/// protocol.md 2.3.2: a peer that only receives would never learn that its full datagrams of ACKs are lost.
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_cross_a_hole() {
+    let net = Net::new(hole(), 0);
+    let receiving = KcpConfig::turbo_mode()
+        .flush_policy(FlushPolicy::Interval)
+        .interval(ms(40));
+    let sending = KcpConfig::turbo_mode().mtu(1_200);
+    let pair = pair_acquainted(&net, &receiving.into(), &sending.into()).await;
+    for _ in 0..20 {
+        // As many ACKs as 1,400 bytes hold, in one tick.
+        for n in 0..58 {
+            pair.server.send(&[n]).await.unwrap();
+        }
+        for n in 0..58 {
+            assert_eq!(pair.client.recv_message().await.unwrap(), [n]);
+        }
+        sleep(secs(1)).await;
+    }
+    let sender = pair.server.stats().engine;
+    assert_eq!((sender.timeout_resends, sender.fast_resends), (0, 0));
 }
 
 /// Its window is 0 for most of the time, and nothing passes then.

@@ -203,8 +203,10 @@ impl KcpEngine {
 const MISSED_AFTER_MS: i32 = 500;
 /// Of the oldest segments in flight. The next answer is about the next ones.
 const MISSED_AT_ONCE: u32 = 32;
-/// Payload of a segment whose datagram is larger than the smallest IPv6 mtu, with the headers of IPv6 and UDP.
-const LARGE_PAYLOAD: usize = 1_280 - 48 - IKCP_OVERHEAD;
+/// The largest datagram that every IPv6 link carries: 1,280 bytes with the headers of IPv6 and UDP.
+pub(super) const LARGEST_UNFRAGMENTED: usize = 1_280 - 48;
+/// Payload of a segment whose datagram may be larger.
+const LARGE_PAYLOAD: usize = LARGEST_UNFRAGMENTED - IKCP_OVERHEAD;
 /// Time-outs of the oldest segment after which large datagrams are suspected.
 const NARROW_TIMEOUTS: u32 = 2;
 /// How long they are; then a large one is tried again.

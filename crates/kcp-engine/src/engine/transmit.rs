@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use super::KcpEngine;
+use super::stall::LARGEST_UNFRAGMENTED;
 use crate::pacing::TRAIN_BYTES;
 use crate::segment::{ACCEPTING_MARK, CLOSE_MARK, Command, ECHO_MARK, IKCP_OVERHEAD, KcpHeader};
 use crate::seq::{Sn, WireTs};
@@ -39,19 +40,6 @@ pub(super) enum Outgoing {
         len: u32,
         fin: bool,
     },
-}
-
-impl Outgoing {
-    const fn size(self) -> usize {
-        match self {
-            Self::Data { len, .. } => IKCP_OVERHEAD + len as usize,
-            _ => IKCP_OVERHEAD,
-        }
-    }
-
-    const fn is_fin(self) -> bool {
-        matches!(self, Self::Data { fin: true, .. })
-    }
 }
 
 /// A train of datagrams appended by [`KcpEngine::poll_transmit`].
@@ -161,15 +149,23 @@ impl KcpEngine {
     /// Where the next datagram ends.
     fn next_extent(&self) -> Option<Extent> {
         let mtu = self.config.mtu_bytes();
+        // protocol.md 2.3.2: what is lost without a trace passes every path.
+        let without_data = match self.is_strict() {
+            true => mtu.min(LARGEST_UNFRAGMENTED),
+            false => mtu,
+        };
         let mut extent = Extent {
             entries: 0,
             bytes: 0,
         };
         for &entry in &self.outbox {
-            let bytes = extent.bytes + entry.size();
             // protocol.md 12.2: whoever does not know a FIN loses nothing else with it.
-            let alone = entry.is_fin();
-            if extent.entries > 0 && (bytes > mtu || alone) {
+            let (size, most, alone) = match entry {
+                Outgoing::Data { len, fin, .. } => (IKCP_OVERHEAD + len as usize, mtu, fin),
+                _ => (IKCP_OVERHEAD, without_data, false),
+            };
+            let bytes = extent.bytes + size;
+            if extent.entries > 0 && (bytes > most || alone) {
                 break;
             }
             extent.entries += 1;

@@ -34,6 +34,32 @@ fn acks_share_datagrams() {
     assert_eq!(counts, [58, 2]);
 }
 
+/// protocol.md 2.3.2: 51 to 1,232 bytes; data behind them may fill the datagram.
+#[test]
+fn datagrams_of_acks_pass_every_path() {
+    let mut s = Script::strict(&plain());
+    for sn in 0..111 {
+        s.input(&[push(sn, b"x")]);
+    }
+    s.send(&[7; 152]);
+    let lines = s.tick(10).drain();
+    let segments: Vec<_> = lines
+        .iter()
+        .map(|line| (line.matches("ACK").count(), line.matches("PUSH").count()))
+        .collect();
+    assert_eq!(segments, [(51, 0), (51, 0), (9, 1)]);
+
+    for sn in 111..162 {
+        s.input(&[push(sn, b"x")]);
+    }
+    // 1,224 bytes and 176 make 1,400.
+    s.send(&[8; 152]);
+    let lines = s.tick(20).drain();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0].matches("ACK").count(), 51);
+    assert_eq!(lines[0].matches("PUSH").count(), 1);
+}
+
 /// protocol.md 7.3: a closed window is probed after 7 s, then after half as long again each time.
 #[test]
 fn a_closed_window_is_probed() {

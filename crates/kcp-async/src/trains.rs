@@ -34,6 +34,8 @@ struct State {
 struct Refusal {
     /// The smallest datagram of the trains that were refused.
     segment_size: usize,
+    /// Their datagrams need fragmentation, as far as the error tells.
+    by_size: bool,
     until: Instant,
 }
 
@@ -71,8 +73,19 @@ impl RefusedTrains {
         true
     }
 
-    /// A train was refused and its datagrams alone were not.
-    pub(crate) fn note(&self, to: IpAddr, segment_size: usize, now: Instant) {
+    /// Whether datagrams of this size are fragmented by this host, as a train that was refused has shown.
+    pub(crate) fn needs_fragments(&self, to: IpAddr, size: usize, now: Instant) -> bool {
+        if !self.any.load(Ordering::Relaxed) {
+            return false;
+        }
+        let state = self.state.lock("needs fragments");
+        state.by_destination.get(&to).is_some_and(|refusal| {
+            refusal.by_size && now < refusal.until && size >= refusal.segment_size
+        })
+    }
+
+    /// A train was refused and its datagrams alone were not; perhaps because they are fragmented (`by_size`).
+    pub(crate) fn note(&self, to: IpAddr, segment_size: usize, by_size: bool, now: Instant) {
         let mut state = self.state.lock("train refused");
         let State {
             by_destination,
@@ -88,10 +101,12 @@ impl RefusedTrains {
         let until = now + FORGOTTEN_AFTER;
         let refusal = by_destination.entry(to).or_insert(Refusal {
             segment_size,
+            by_size,
             until,
         });
         *refusal = Refusal {
             segment_size: refusal.segment_size.min(segment_size),
+            by_size,
             until,
         };
         let small = |refusal: &&Refusal| refusal.is_small() && now < refusal.until;
@@ -128,7 +143,7 @@ mod tests {
     fn a_refusal_is_of_one_destination_and_of_that_size() {
         let trains = RefusedTrains::new();
         assert!(trains.may_send(host(1), 1_400, at(0)));
-        trains.note(host(1), 1_400, at(0));
+        trains.note(host(1), 1_400, true, at(0));
         assert!(!trains.may_send(host(1), 1_400, at(1)));
         assert!(!trains.may_send(host(1), 1_500, at(1)));
         assert!(trains.may_send(host(1), 1_399, at(1)));
@@ -142,7 +157,7 @@ mod tests {
     fn large_refusals_never_concern_the_socket() {
         let trains = RefusedTrains::new();
         for n in 0..100 {
-            trains.note(host(n), 1_400, at(0));
+            trains.note(host(n), 1_400, true, at(0));
         }
         assert!(trains.may_send(host(1_000), 1_400, at(0)));
     }
@@ -151,12 +166,12 @@ mod tests {
     fn small_refusals_of_several_destinations_stop_all_trains_for_a_while() {
         let trains = RefusedTrains::new();
         for n in 0..3 {
-            trains.note(host(n), 1_200, at(0));
+            trains.note(host(n), 1_200, true, at(0));
             assert!(trains.may_send(host(1_000), 100, at(0)));
         }
-        trains.note(host(2), 1_100, at(1));
+        trains.note(host(2), 1_100, true, at(1));
         assert!(trains.may_send(host(1_000), 100, at(1)));
-        trains.note(host(3), 1_200, at(1));
+        trains.note(host(3), 1_200, true, at(1));
         assert!(!trains.may_send(host(1_000), 100, at(2)));
         assert!(trains.may_send(host(1_000), 100, at(31)));
     }
@@ -165,7 +180,7 @@ mod tests {
     fn the_table_is_bounded() {
         let trains = RefusedTrains::new();
         for n in 0..10_000 {
-            trains.note(host(n), 1_400, at(0));
+            trains.note(host(n), 1_400, true, at(0));
         }
         assert!(trains.state.lock("test").by_destination.len() <= MOST_DESTINATIONS);
         assert!(!trains.may_send(host(9_999), 1_400, at(0)));

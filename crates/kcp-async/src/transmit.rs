@@ -55,6 +55,7 @@ pub(crate) fn drain<'a>(
         if sent == bound {
             break Drained::Bound;
         }
+        limit_new_segments(shared, cell, &mut session, now);
         let fragmented = is_fragmented(cell, &session);
         let max_datagrams = max_datagrams(shared, cell, &session, now);
         let Some(segment_size) = session.next_train(now, &mut buffer, max_datagrams) else {
@@ -190,11 +191,23 @@ fn is_fragmented(cell: &SessionCell, session: &Session) -> bool {
         && cell.peer.ip().to_canonical().is_ipv6()
 }
 
+/// New segments are cut for the smallest IPv6 mtu where larger datagrams need fragmentation or are lost
+/// (protocol.md 2.3.2).
+fn limit_new_segments(shared: &Shared, cell: &SessionCell, session: &mut Session, now: Instant) {
+    let size = session.engine.datagram_limit();
+    if size > LARGEST_UNFRAGMENTED
+        && (session.engine.suspects_small_mtu()
+            || shared.trains.needs_fragments(cell.peer.ip(), size, now))
+    {
+        session.engine.set_new_segment_limit(LARGEST_UNFRAGMENTED);
+    }
+}
+
 fn max_datagrams(shared: &Shared, cell: &SessionCell, session: &Session, now: Instant) -> usize {
     let most = shared.socket.max_transmit_segments();
-    let mtu = session.engine.config().mtu_bytes();
+    let mtu = session.engine.datagram_limit();
     let trains = most > 1
-        && !is_fragmented(cell, session)
+        && (mtu <= LARGEST_UNFRAGMENTED || !is_fragmented(cell, session))
         && shared.trains.may_send(cell.peer.ip(), mtu, now);
     if trains { most } else { 1 }
 }
@@ -236,7 +249,10 @@ fn send_doubted(
 fn send(shared: &Shared, transmit: &Transmit<'_>, fragmented: bool, now: Instant) -> Outcome {
     let mut outcome = Outcome::default();
     let single = transmit.contents.len() <= transmit.segment_size;
-    if fragmented && !single {
+    let fragmented = fragmented && transmit.segment_size > LARGEST_UNFRAGMENTED;
+    // Segments numbered before the limit may still make trains that are known to be refused.
+    let to = transmit.destination.ip();
+    if !single && (fragmented || !shared.trains.may_send(to, transmit.segment_size, now)) {
         send_singly(shared, transmit, fragmented, &mut outcome);
         return outcome;
     }
@@ -251,8 +267,8 @@ fn send(shared: &Shared, transmit: &Transmit<'_>, fragmented: bool, now: Instant
         send_singly(shared, transmit, fragmented, &mut outcome);
         if outcome.passed >= transmit.segment_size && may_refuse_trains(&error) {
             shared.counters.trains_refused.add(1);
-            let to = transmit.destination.ip();
-            shared.trains.note(to, transmit.segment_size, now);
+            let by_size = error.raw_os_error() != Some(EIO);
+            shared.trains.note(to, transmit.segment_size, by_size, now);
         }
     }
     outcome
@@ -346,12 +362,12 @@ fn note_loss(shared: &Shared, single: &Transmit<'_>, error: &io::Error, outcome:
 /// Whether the system may say this of a train whose datagrams it would take: they need fragmentation (EMSGSIZE, older
 /// Linux EINVAL), or the route or the driver cannot cut it (EIO, EINVAL).
 fn may_refuse_trains(error: &io::Error) -> bool {
-    const EIO: i32 = 5;
     quinn_udp::is_msg_size_err(error)
         || error.kind() == io::ErrorKind::InvalidInput
         || (cfg!(unix) && error.raw_os_error() == Some(EIO))
 }
 
+const EIO: i32 = 5;
 /// The largest class of the pool; a train is at most 65507 bytes.
 const TRAIN_BUFFER_BYTES: usize = 65_536;
 /// A writer that finds this much to send leaves the rest to the driver: its own task has a turn

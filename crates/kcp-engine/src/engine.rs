@@ -150,6 +150,10 @@ pub struct KcpEngine {
     watches_undelivered: bool,
     close: Close,
     head_watch: HeadWatch,
+    /// Bytes of the largest datagram that a new segment may need (protocol.md 2.3.2).
+    new_segment_limit: u16,
+    /// The smaller of that and the mtu.
+    datagram_limit: u16,
     fault: Option<Fault>,
     last_heard: Option<Instant>,
     /// Something other than a WASK was heard: the peer has this session, and not only the record of an
@@ -236,6 +240,8 @@ impl KcpEngine {
             head_watch: HeadWatch::default(),
             guesses: Guesses::default(),
             watches_undelivered,
+            new_segment_limit: u16::MAX,
+            datagram_limit: config.mtu_bytes() as u16,
             fault: None,
             last_heard: None,
             session_heard: false,
@@ -268,10 +274,9 @@ impl KcpEngine {
         if strict && message.is_empty() {
             return Err(SendError::Empty); // protocol.md 3.4
         }
-        let mss = self.config.mss();
         let stream = self.config.is_stream_mode();
         let topped_up = if stream {
-            self.queue.top_up(message, mss)
+            self.queue.top_up(message, self.new_mss())
         } else {
             0
         };
@@ -285,23 +290,38 @@ impl KcpEngine {
         } else {
             self.max_fragments()
         };
+        let mss = self.new_mss();
         if rest.len().div_ceil(mss) > fragments {
-            if topped_up > 0 {
-                self.want_flush_after_write();
-                return Ok(topped_up);
-            }
+            return self.send_in_fewest(message, topped_up, fragments);
+        }
+        self.queue.push(rest, stream, mss);
+        self.want_flush_after_write();
+        Ok(message.len())
+    }
+
+    /// Queues the rest in segments of the mtu: a limit on new segments makes no message too large that fits the mtu
+    /// (protocol.md 2.3.2).
+    #[cold]
+    fn send_in_fewest(
+        &mut self,
+        message: &[u8],
+        topped_up: usize,
+        fragments: usize,
+    ) -> Result<usize, SendError> {
+        let rest = &message[topped_up..];
+        let mss = self.config.mss();
+        let fits = rest.len().div_ceil(mss) <= fragments;
+        if !fits && topped_up == 0 {
             return Err(SendError::TooLarge {
                 size: message.len(),
                 max: fragments * mss,
             });
         }
-        if stream {
-            self.queue.push_bytes(rest, mss);
-        } else {
-            self.queue.push_message(rest, mss);
+        if fits {
+            self.queue.push(rest, self.config.is_stream_mode(), mss);
         }
         self.want_flush_after_write();
-        Ok(message.len())
+        Ok(if fits { message.len() } else { topped_up })
     }
 
     /// Queues bytes of a stream: all of them, in segments that stand alone.
@@ -316,7 +336,7 @@ impl KcpEngine {
         if self.close.is_finishing() {
             return Err(SendError::Finished);
         }
-        let mss = self.config.mss();
+        let mss = self.new_mss();
         let taken = if self.config.is_stream_mode() {
             self.queue.top_up(bytes, mss)
         } else {

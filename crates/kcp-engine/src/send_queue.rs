@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::buffer::BufferPool;
 use crate::payload::{PayloadRef, PayloadStore};
@@ -49,8 +50,19 @@ impl SendQueue {
         self.segments.pop_front()
     }
 
+    /// Cuts bytes of a stream, or a message.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, bytes: &[u8], stream: bool, mss: usize) {
+        if stream {
+            self.push_bytes(bytes, mss);
+        } else {
+            self.push_message(bytes, mss);
+        }
+    }
+
     /// Cuts a message into fragments that count down to 0 (protocol.md 3.1).
-    pub(crate) fn push_message(&mut self, message: &[u8], mss: usize) {
+    #[inline]
+    fn push_message(&mut self, message: &[u8], mss: usize) {
         let count = message.len().div_ceil(mss).max(1);
         let mut rest = message;
         for left in (0..count).rev() {
@@ -69,6 +81,7 @@ impl SendQueue {
     }
 
     /// Cuts bytes into segments that stand alone (protocol.md 3.2).
+    #[inline]
     pub(crate) fn push_bytes(&mut self, bytes: &[u8], mss: usize) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -110,6 +123,41 @@ impl SendQueue {
             message: false,
             fin: true,
         });
+    }
+
+    /// Cuts what is queued again where a segment has more than `mss` bytes (protocol.md 2.3.2): streams, and messages that
+    /// then have at most `most_fragments`. The first message keeps its fragments if it has `begun` to be sent.
+    #[cold]
+    pub(crate) fn recut(&mut self, mss: usize, most_fragments: usize, mut begun: bool) {
+        if self
+            .segments
+            .iter()
+            .all(|segment| segment.len as usize <= mss)
+        {
+            return;
+        }
+        let mut bytes = Vec::new();
+        let mut together = Vec::new();
+        for segment in core::mem::take(&mut self.segments) {
+            together.push(segment);
+            if segment.message && segment.frg > 0 {
+                continue;
+            }
+            let len: usize = together.iter().map(|part| part.len as usize).sum();
+            let keeps = segment.message && (begun || len.div_ceil(mss) > most_fragments);
+            begun = false;
+            bytes.clear();
+            if keeps || segment.fin || len == 0 {
+                self.segments.extend(together.drain(..));
+                continue;
+            }
+            for part in together.drain(..) {
+                let len = part.len as usize;
+                bytes.extend_from_slice(self.store.payload(part.payload, len));
+                self.store.release(part.payload, len);
+            }
+            self.push(&bytes, !segment.message, mss);
+        }
     }
 
     /// Makes the first segment two, of which the first has `len` bytes.

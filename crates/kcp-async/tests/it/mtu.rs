@@ -154,7 +154,7 @@ async fn a_lossy_link_is_no_hole() {
     }
 }
 
-/// protocol.md 2.3.2: a peer that only receives would never learn that its full datagrams of ACKs are lost.
+/// protocol.md 2.3.3: a peer that only receives would never learn that its full datagrams of ACKs are lost.
 #[tokio::test(start_paused = true)]
 async fn acknowledgements_cross_a_hole() {
     let net = Net::new(hole(), 0);

@@ -259,6 +259,38 @@ fn the_mtu_falls_during_a_transfer() {
     }
 }
 
+/// protocol.md 2.3.2: once a train was refused, new segments need no fragmentation, so that a full reassembly memory
+/// (here: none) holds up nothing. Without the limit nothing passes then.
+#[test]
+fn a_refused_train_ends_fragmentation() {
+    if !harness::available() {
+        return;
+    }
+    const LONG: usize = 60_000_000;
+    for mtu in [1_280, 1_420] {
+        for addr in ["127.0.0.1", "::1"] {
+            for way in WAYS {
+                let host = Namespace::new();
+                host.ip(&format!("link set lo mtu {mtu}"));
+                let config = KcpConfig::file_transfer().mtu(1_472);
+                let server = Server::start(&host, addr, config.clone(), LONG);
+                thread::scope(|scope| {
+                    let copying = scope
+                        .spawn(|| copy(&host, server.addr, config.clone(), way, LONG, seconds(60)));
+                    await_traffic(&server);
+                    for family in ["ipv4/ip", "ipv6/ip6"] {
+                        host.sysctl(&format!("{family}frag_low_thresh"), "0");
+                        host.sysctl(&format!("{family}frag_high_thresh"), "0");
+                    }
+                    let took = copying.join().unwrap();
+                    eprintln!("no reassembly, lo mtu {mtu}, {addr}, {way:?}: {took:?}");
+                });
+                server.stop();
+            }
+        }
+    }
+}
+
 fn await_traffic(server: &Server) {
     let deadline = std::time::Instant::now() + seconds(10);
     loop {

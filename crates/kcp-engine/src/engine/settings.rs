@@ -6,6 +6,8 @@ use core::time::Duration;
 use super::{KcpEngine, receive_limits};
 use crate::error::ConfigError;
 use crate::memory::ReceiveMemory;
+use crate::segment::IKCP_OVERHEAD;
+use crate::seq::Sn;
 
 impl KcpEngine {
     /// Changes the mtu, in bytes. Queued segments keep their size: after lowering it, some
@@ -39,6 +41,48 @@ impl KcpEngine {
         self.reconfigure(|config| config.interval(interval))
     }
 
+    /// Limits new segments to datagrams of `bytes`, header included, where the path is known to carry less than the mtu
+    /// (`docs/protocol.md` 2.3.2). Values below 50 count as 50, those above the mtu as the mtu, which is the default.
+    ///
+    /// Segments that have a sequence number keep their size, and so do the fragments of a message of which one has, and
+    /// those of a message that would otherwise need more fragments than the peer can hold:
+    /// [`max_message_size`](Self::max_message_size) does not change. Everything else that is queued is cut again, in time
+    /// that grows with what is queued. Raising the limit cuts nothing again.
+    pub fn set_new_segment_limit(&mut self, bytes: usize) {
+        let before = self.new_mss();
+        self.new_segment_limit = bytes.clamp(MIN_MTU, u16::MAX as usize) as u16;
+        self.limit_datagrams();
+        let mss = self.new_mss();
+        if mss < before {
+            let most = self.max_fragments();
+            let begun = self.may_have_begun_a_message();
+            self.queue.recut(mss, most, begun);
+        }
+    }
+
+    /// Bytes of the largest datagram that is built of several segments, or of a new one.
+    pub const fn datagram_limit(&self) -> usize {
+        self.datagram_limit as usize
+    }
+
+    fn limit_datagrams(&mut self) {
+        // No mtu is larger than 65,507 bytes.
+        self.datagram_limit = (self.config.mtu_bytes() as u16).min(self.new_segment_limit);
+    }
+
+    /// Payload bytes of a new segment.
+    pub(super) const fn new_mss(&self) -> usize {
+        self.datagram_limit() - IKCP_OVERHEAD
+    }
+
+    /// Whether the first queued segment may continue a message of which a fragment has an sn already. What was
+    /// acknowledged is no longer known; then it may.
+    fn may_have_begun_a_message(&self) -> bool {
+        let nxt = self.in_flight.nxt();
+        let last = self.in_flight.get(Sn::new(nxt.get().wrapping_sub(1)));
+        nxt != self.first_sn && last.is_none_or(|record| record.frg > 0)
+    }
+
     /// From now on what is held that cannot be delivered yet is on this account, which several
     /// sessions may share. Without one there is no bound but the session's own.
     pub fn set_receive_memory(&mut self, memory: Arc<ReceiveMemory>) {
@@ -55,6 +99,10 @@ impl KcpEngine {
         self.receiver.set_limits(bytes, message);
         self.pacer.set_mtu(config.mtu_bytes());
         self.config = config;
+        self.limit_datagrams();
         Ok(())
     }
 }
+
+/// The least mtu (protocol.md 10).
+const MIN_MTU: usize = 50;

@@ -148,8 +148,8 @@ impl KcpEngine {
 
     /// Where the next datagram ends.
     fn next_extent(&self) -> Option<Extent> {
-        let mtu = self.config.mtu_bytes();
-        // protocol.md 2.3.2: what is lost without a trace passes every path.
+        let mtu = self.datagram_limit();
+        // protocol.md 2.3.3: what is lost without a trace passes every path.
         let without_data = match self.is_strict() {
             true => mtu.min(LARGEST_UNFRAGMENTED),
             false => mtu,

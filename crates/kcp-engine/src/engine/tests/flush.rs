@@ -34,7 +34,7 @@ fn acks_share_datagrams() {
     assert_eq!(counts, [58, 2]);
 }
 
-/// protocol.md 2.3.2: 51 to 1,232 bytes; data behind them may fill the datagram.
+/// protocol.md 2.3.3: 51 to 1,232 bytes; data behind them may fill the datagram.
 #[test]
 fn datagrams_of_acks_pass_every_path() {
     let mut s = Script::strict(&plain());

@@ -1,5 +1,7 @@
 //! protocol.md 3: messages, streams, and what is refused.
 
+use alloc::vec;
+
 use super::*;
 use crate::SendError;
 
@@ -125,4 +127,56 @@ fn a_lower_mtu_does_not_split_again() {
         "PUSH 2 ts=10 len=1",
     ]);
     assert!(s.engine.set_mtu(49).is_err());
+}
+
+/// protocol.md 2.3.2: what is queued is cut again; what has an sn keeps its size, and so do the fragments beside it.
+#[test]
+fn a_limit_cuts_new_segments_only() {
+    let mut s = Script::as_c(&plain().window_size(1, 128));
+    s.send(&[7; 2 * MSS]).send(&[8; 2 * MSS]);
+    s.engine.write(&[9; MSS]).unwrap();
+    s.tick(10).sends(&["PUSH 0 frg=1 ts=10 len=1376"]);
+    s.engine.set_new_segment_limit(1_232);
+    s.input(&[ack(0, 10).una(1)]).tick(20);
+    s.sends(&["PUSH 1 ts=20 len=1376"]);
+    for (sn, frg, len) in [
+        (2, 2, 1_208),
+        (3, 1, 1_208),
+        (4, 0, 336),
+        (5, 0, 1_208),
+        (6, 0, 168),
+    ] {
+        s.input(&[ack(sn - 1, 10 + 10 * sn).una(sn)])
+            .tick(20 + 10 * u64::from(sn));
+        let frg = if frg > 0 {
+            format!(" frg={frg}")
+        } else {
+            String::new()
+        };
+        let ts = 20 + 10 * sn;
+        s.sends(&[&format!("PUSH {sn}{frg} ts={ts} len={len}")]);
+    }
+}
+
+/// protocol.md 2.3.2: small messages share a datagram of the limit, not of the mtu.
+#[test]
+fn a_limit_bounds_datagrams_of_several_segments() {
+    let mut s = Script::as_c(&plain());
+    s.engine.set_new_segment_limit(1_232);
+    s.send(&[0; 700]).send(&[0; 600]).tick(10);
+    s.sends(&["PUSH 0 ts=10 len=700", "PUSH 1 ts=10 len=600"]);
+}
+
+/// protocol.md 2.3.2: a message that would need more fragments than there are is not cut smaller.
+#[test]
+fn a_limit_makes_no_message_too_large() {
+    let mut s = Script::as_c(&plain());
+    let most = s.engine.max_message_size();
+    s.send(&vec![1; most]);
+    s.engine.set_new_segment_limit(1_232);
+    assert_eq!(s.engine.max_message_size(), most);
+    s.send(&vec![2; most]);
+    assert_eq!(s.engine.wait_snd(), 2 * most / MSS);
+    s.send(&[3; 2 * MSS]);
+    assert_eq!(s.engine.wait_snd(), 2 * most / MSS + 3);
 }

@@ -5,6 +5,7 @@ mod clock;
 mod close;
 mod flush;
 mod input;
+mod missed;
 mod restart;
 mod settings;
 mod stall;
@@ -44,6 +45,7 @@ use crate::timers::ResendTimers;
 use clock::Clock;
 use close::Close;
 use input::Shared;
+use missed::Refusals;
 use stall::HeadWatch;
 use transmit::Outgoing;
 
@@ -150,6 +152,7 @@ pub struct KcpEngine {
     watches_undelivered: bool,
     close: Close,
     head_watch: HeadWatch,
+    refusals: Refusals,
     /// Bytes of the largest datagram that a new segment may need (protocol.md 2.3.2).
     new_segment_limit: u16,
     /// The smaller of that and the mtu.
@@ -238,6 +241,7 @@ impl KcpEngine {
             proof,
             close: Close::default(),
             head_watch: HeadWatch::default(),
+            refusals: Refusals::default(),
             guesses: Guesses::default(),
             watches_undelivered,
             new_segment_limit: u16::MAX,
@@ -429,7 +433,7 @@ impl KcpEngine {
     /// [`silent_since`](Self::silent_since). Does nothing once the address is validated, or where it
     /// need not be.
     pub const fn ask_for_validation(&mut self) {
-        self.proof.want_question();
+        self.proof.want_challenge();
         self.flush_wanted |= self.proof.is_limited();
     }
 

@@ -42,7 +42,7 @@ struct GhostWatch {
 impl Liveness {
     /// A WASK with this time stamp goes out. `owed`: the peer is taken for dead if it never answers.
     pub(crate) fn on_asked(&mut self, now: Instant, ts: WireTs, owed: bool) {
-        self.on_challenged(ts);
+        self.remember(ts);
         self.last_asked = now;
         if owed {
             self.unanswered_since.get_or_insert(now);
@@ -52,6 +52,11 @@ impl Liveness {
 
     /// An empty PUSH with this time stamp goes out, to validate the address.
     pub(crate) fn on_challenged(&mut self, ts: WireTs) {
+        self.remember(ts);
+    }
+
+    /// Answers are compared with the last ones.
+    fn remember(&mut self, ts: WireTs) {
         self.asked.rotate_right(1);
         self.asked[0] = ts;
         self.asks = self.asks.saturating_add(1);

@@ -16,7 +16,7 @@ const SMALL_DATAGRAM: usize = 100;
 /// Invalid acknowledgements before the first valid one that end the session (protocol.md 11.1).
 const FORGED_ACKS: u8 = 64;
 /// Between questions to a peer that only sends (protocol.md 11.1).
-const QUESTION_INTERVAL_MS: u32 = 1_000;
+const CHALLENGE_INTERVAL_MS: u32 = 1_000;
 
 /// Whether the peer has proven its address, and what it may be sent until then.
 #[derive(Debug)]
@@ -39,10 +39,10 @@ pub(crate) struct Proof {
     wrong_echoes: u8,
     /// The datagram, as counted, that last guessed wrong.
     guessed_in: u64,
-    /// When the peer is next asked for the proof, once something was heard.
-    question_at: Option<Millis>,
-    /// The caller wants it asked with the next flush.
-    question_wanted: bool,
+    /// When the peer is next challenged, once something was heard.
+    challenge_at: Option<Millis>,
+    /// The caller wants a challenge with the next flush.
+    challenge_wanted: bool,
 }
 
 impl Proof {
@@ -60,8 +60,8 @@ impl Proof {
             forged: 0,
             wrong_echoes: 0,
             guessed_in: 0,
-            question_at: None,
-            question_wanted: false,
+            challenge_at: None,
+            challenge_wanted: false,
         }
     }
 
@@ -94,27 +94,27 @@ impl Proof {
         self.proven = true;
     }
 
-    /// Asks with the next flush, if the address is still to be validated.
-    pub(crate) const fn want_question(&mut self) {
-        self.question_wanted = self.is_limited();
+    /// A challenge leaves with the next flush, if the address is still to be validated.
+    pub(crate) const fn want_challenge(&mut self) {
+        self.challenge_wanted = self.is_limited();
     }
 
-    /// Whether [`want_question`](Self::want_question) was called since the last call of this.
-    pub(crate) const fn take_wanted_question(&mut self) -> bool {
-        core::mem::replace(&mut self.question_wanted, false) && self.is_limited()
+    /// Whether [`want_challenge`](Self::want_challenge) was called since the last call of this.
+    pub(crate) const fn take_wanted_challenge(&mut self) -> bool {
+        core::mem::replace(&mut self.challenge_wanted, false) && self.is_limited()
     }
 
-    /// Whether the peer is to be asked now. Most prove themselves by acknowledging what they are
-    /// answered; only those that are answered nothing for a while need a question.
-    pub(crate) fn wants_question(&mut self, now: Millis) -> bool {
+    /// Whether the peer is to be challenged now. Most prove themselves by acknowledging what they are
+    /// answered; only those that are answered nothing for a while need a challenge.
+    pub(crate) fn is_challenge_due(&mut self, now: Millis) -> bool {
         if !self.is_limited() {
             return false;
         }
-        let next = now.plus(QUESTION_INTERVAL_MS);
-        let at = *self.question_at.get_or_insert(next);
+        let next = now.plus(CHALLENGE_INTERVAL_MS);
+        let at = *self.challenge_at.get_or_insert(next);
         let due = now >= at;
         if due {
-            self.question_at = Some(next);
+            self.challenge_at = Some(next);
         }
         due
     }

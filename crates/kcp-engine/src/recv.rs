@@ -258,7 +258,7 @@ impl Receiver {
         if ahead == 0 && !self.is_full() {
             let room = match fin {
                 true => Room::Ample,
-                false => self.room_for_fragment(frg, payload.len()),
+                false => self.room_for_next(frg, payload.len()),
             };
             self.starved = room == Room::None;
             if self.starved {

@@ -31,13 +31,14 @@ impl KcpEngine {
         self.remote_window = u32::from(header.wnd);
         if self.remote_window == 0 {
             self.head_watch.on_window_closed(self.clock.now());
+            self.refusals.on_window_closed();
         }
         self.largest_remote_window = self.largest_remote_window.max(Some(self.remote_window));
         let proven = self.proof.is_proven();
         if proven || !self.is_strict() {
             self.apply_una(header.una);
         }
-        if proven && self.head_watch.may_be_refused() {
+        if proven && self.refusals.may_exist() {
             self.resend_refused();
         }
         proven && self.is_strict() && self.remote_window != 0

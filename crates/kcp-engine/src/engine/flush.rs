@@ -196,8 +196,8 @@ impl KcpEngine {
     /// protocol.md 11.1. No answer is owed.
     fn plan_challenge(&mut self, plan: &mut Plan) {
         let now = self.clock.millis();
-        let wanted = self.proof.take_wanted_question();
-        let due = wanted || (self.may_ask_for_proof(plan) && self.proof.wants_question(now));
+        let wanted = self.proof.take_wanted_challenge();
+        let due = wanted || (self.may_ask_for_proof(plan) && self.proof.is_challenge_due(now));
         if !due {
             return;
         }

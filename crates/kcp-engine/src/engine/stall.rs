@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::KcpEngine;
 use crate::in_flight::InFlight;
 use crate::segment::IKCP_OVERHEAD;
-use crate::seq::{Sn, WireTs};
+use crate::seq::Sn;
 use crate::time::Instant;
 
 /// Since when the oldest segment in flight has failed to pass while the peer was heard.
@@ -30,30 +30,11 @@ pub(super) struct HeadWatch {
     pressed: Option<Sn>,
     /// Until when datagrams are taken to be too large for the path.
     narrow_until: Instant,
-    refused: Refusals,
-}
-
-/// What a peer may have refused because its window was 0.
-#[derive(Clone, Copy, Debug, Default)]
-enum Refusals {
-    #[default]
-    None,
-    /// The window is 0.
-    Closed,
-    /// It has opened: segments from this one on, which it had no room for so far.
-    From(Sn),
 }
 
 impl HeadWatch {
     pub(super) const fn on_window_closed(&mut self, now: Instant) {
         self.window_closed_at = Some(now);
-        self.refused = Refusals::Closed;
-    }
-
-    /// Whether the peer may have refused segments because its window was 0.
-    #[inline]
-    pub(super) const fn may_be_refused(&self) -> bool {
-        !matches!(self.refused, Refusals::None)
     }
 
     /// Whether the oldest segment may have to be sent again when something is heard.
@@ -113,44 +94,6 @@ impl KcpEngine {
         }
     }
 
-    /// When the peer's window opens after it was 0, what it may have had no room for, and has now, is sent again an
-    /// RTO after the last time: no loss caused its backoff. Only what has timed out; the first time-out of the rest is
-    /// not far.
-    #[cold]
-    pub(super) fn resend_refused(&mut self) {
-        let refused = match self.head_watch.refused {
-            Refusals::None => return,
-            _ if self.remote_window == 0 || !self.is_strict() => return,
-            Refusals::Closed => self.in_flight.una(),
-            Refusals::From(sn) => sn,
-        };
-        let (now, rto_ms) = (self.clock.millis(), self.rtt.rto_ms);
-        let una = self.in_flight.una();
-        let room = una + self.remote_window;
-        let end = self.in_flight.nxt();
-        let mut sn = if refused.is_before(una) { una } else { refused };
-        while sn.is_before(end) && sn.is_before(room) {
-            if let Some(&record) = self.in_flight.get(sn) {
-                let age = self.clock.now().saturating_since(record.last_sent);
-                let left = self.rto().saturating_sub(age).as_millis() as u32;
-                let resend_at = now.plus(left);
-                if record.xmit >= 2 && resend_at < record.resend_at {
-                    self.store_due(InFlight {
-                        resend_at,
-                        rto_ms,
-                        ..record
-                    });
-                }
-            }
-            sn = sn.next();
-        }
-        self.head_watch.refused = if sn.is_before(end) {
-            Refusals::From(sn)
-        } else {
-            Refusals::None
-        };
-    }
-
     /// The peer was heard: a head that has waited out several time-outs is not backed off any further, since the path
     /// works.
     pub(super) fn press_head(&mut self) {
@@ -175,34 +118,6 @@ impl KcpEngine {
     }
 }
 
-impl KcpEngine {
-    /// The peer has answered a question that was sent at `asked`. What left well before that and is not acknowledged is
-    /// lost, and the path works: waits that come from a round trip of another time do not count (protocol.md 11.9).
-    pub(super) fn resend_missed(&mut self, asked: WireTs) {
-        if self.remote_window == 0 {
-            return;
-        }
-        let now = self.clock.millis();
-        let mut sn = self.in_flight.una();
-        for _ in 0..MISSED_AT_ONCE.min(self.in_flight.span()) {
-            if let Some(&record) = self.in_flight.get(sn)
-                && asked.distance_from(record.last_ts) >= MISSED_AFTER_MS
-            {
-                self.store_due(InFlight {
-                    rto_ms: record.rto_ms.min(self.rtt.rto_ms),
-                    resend_at: record.resend_at.min(now),
-                    ..record
-                });
-            }
-            sn = sn + 1;
-        }
-    }
-}
-
-/// How long before a question a segment must have left: no path that is in use reorders by more.
-const MISSED_AFTER_MS: i32 = 500;
-/// Of the oldest segments in flight. The next answer is about the next ones.
-const MISSED_AT_ONCE: u32 = 32;
 /// The largest datagram that every IPv6 link carries: 1,280 bytes with the headers of IPv6 and UDP.
 pub(super) const LARGEST_UNFRAGMENTED: usize = 1_280 - 48;
 /// Payload of a segment whose datagram may be larger.

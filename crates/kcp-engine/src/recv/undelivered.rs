@@ -71,10 +71,10 @@ impl Receiver {
         self.is_stranger && ahead >= earned.saturating_add(FIRST_FLIGHT)
     }
 
-    /// Whether there is room for one more segment of a message that stays incomplete; of an unvalidated peer,
-    /// for any in order.
+    /// Whether there is room for the next segment in order, if it leaves a message incomplete; of an unvalidated
+    /// peer, for any.
     #[inline]
-    pub(super) fn room_for_fragment(&mut self, frg: u8, len: usize) -> Room {
+    pub(super) fn room_for_next(&mut self, frg: u8, len: usize) -> Room {
         if !self.lease.is_bounded() {
             return Room::Ample;
         }

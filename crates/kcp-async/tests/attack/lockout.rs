@@ -1,78 +1,39 @@
 //! Forged sessions that are kept fresh, and clients that want to get in beside them (`docs/protocol.md`
 //! 11.4.1).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kcp_async::EndpointConfig;
 use kcp_engine::Command;
 use kcp_netem::LinkConfig;
 use tokio::time::Instant;
 
-use crate::net::{Net, RawPeer, SERVER, StockPeer, addr, ms, secs, segment, sleep};
-use crate::wire::{Wire, crowded, echo, figure, opener, scattered, turbo};
-
-const HONEST: &str = "203.0.113.5:9";
-const HONEST_V6: &str = "[2001:db8:1:2::5]:9";
-const SERVER_V6: &str = "[2001:db8:ffff::1]:4000";
-
-/// The `n`th forged address of the IPv6 /56 of [`HONEST_V6`].
-fn crowded_v6(n: u32) -> SocketAddr {
-    let [_, a, b, c] = n.to_be_bytes();
-    addr(&format!("[2001:db8:1:{a:x}::{b:x}:{c:x}]:40000"))
-}
+use crate::bounds::{Bound, bounds};
+use crate::net::{Net, RawPeer, StockPeer, addr, ms, secs, segment, sleep};
+use crate::wire::{Wire, echo, figure, opener};
 
 /// Twenty of each passed too.
 const SEEDS: u64 = 2;
-
-struct Bound {
-    name: &'static str,
-    config: EndpointConfig,
-    server: &'static str,
-    honest: &'static str,
-    /// What the bound holds.
-    full: u32,
-    address: fn(u32) -> SocketAddr,
-}
-
-fn bounds() -> [Bound; 4] {
-    let of = |name, config, honest, full, address| Bound {
-        name,
-        config,
-        server: match addr(honest).is_ipv4() {
-            true => SERVER,
-            false => SERVER_V6,
-        },
-        honest,
-        full,
-        address,
-    };
-    [
-        of("address", turbo(), HONEST, 64, |_| addr(HONEST)),
-        of("prefix", turbo(), HONEST, 1_024, crowded),
-        of("prefix of IPv6", turbo(), HONEST_V6, 1_024, crowded_v6),
-        of("table", turbo().max_sessions(512), HONEST, 512, scattered),
-    ]
-}
+const TABLE: u32 = 512;
 
 /// Keeps a bound full of forged sessions, each with a new byte every 0.9 s. `repeats`: and sends, for sessions
 /// that are not there, as many repeated first datagrams a second.
-async fn keep_full(wire: Arc<Wire>, full: u32, address: fn(u32) -> SocketAddr, repeats: u32) {
+async fn keep_full(wire: Arc<Wire>, bound: Bound, repeats: u32) {
+    let full = bound.full;
     let mut others = full;
     for round in 0.. {
         for part in 0..9 {
             let of_part = (0..full).filter(|n| n % 9 == part);
             let fresh = of_part.map(|n| {
                 let push = segment(n + 1, Command::Push, round, 0, b"x");
-                (address(n), push)
+                (bound.address(n), push)
             });
             wire.flood(fresh).await;
             let each = repeats / 20;
             let newcomers = others..others + each;
             others += each;
             for _ in 0..2 {
-                let first = newcomers.clone().map(|n| (address(n), opener(n + 1)));
+                let first = newcomers.clone().map(|n| (bound.address(n), opener(n + 1)));
                 wire.flood(first).await;
             }
             sleep(ms(100)).await;
@@ -89,7 +50,7 @@ async fn flooded(bound: &Bound, seed: u64, repeats: u32) -> (Net, RawPeer) {
     );
     wire.admit(addr(bound.honest));
     echo(&server);
-    tokio::spawn(keep_full(wire, bound.full, bound.address, repeats));
+    tokio::spawn(keep_full(wire, bound.clone(), repeats));
     sleep(ms(2_000 + seed * 37)).await;
     let raw = net.raw(bound.honest);
     (net, raw)
@@ -109,7 +70,7 @@ async fn stock_client(bound: &Bound, seed: u64, repeats: u32) -> Option<Duration
 /// for as long as 71 datagrams a second (3.8 kB/s) came in its address's name, or 1,138 (60 kB/s) in its /24's.
 #[tokio::test(start_paused = true)]
 async fn fresh_forged_sessions_keep_no_client_out() {
-    for bound in bounds() {
+    for bound in bounds(TABLE) {
         let mut longest = Duration::ZERO;
         for seed in 0..SEEDS {
             let took = stock_client(&bound, seed, 0).await;
@@ -133,7 +94,7 @@ async fn fresh_forged_sessions_keep_no_client_out() {
 /// later; it repeats again.
 #[tokio::test(start_paused = true)]
 async fn repeated_forged_datagrams_keep_no_client_out() {
-    for bound in bounds() {
+    for bound in bounds(TABLE) {
         let mut answered = 0;
         for seed in 0..SEEDS {
             answered += u32::from(stock_client(&bound, seed, 1_000).await.is_some());

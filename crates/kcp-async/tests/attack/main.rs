@@ -17,6 +17,7 @@ mod net;
 
 mod account;
 mod alias;
+mod bounds;
 mod evict;
 mod flood;
 mod forge;

@@ -90,7 +90,7 @@ async fn an_endpoint_does_not_talk_to_itself() {
     }
 }
 
-/// Whoever accepted says so; a validated session is moved by nothing of that.
+/// The accepting side shows it in the mark. Such a mark ends no validated session.
 #[tokio::test(start_paused = true)]
 async fn a_mark_of_the_accepting_side_ends_no_validated_session() {
     let net = Net::clean();

@@ -1,21 +1,18 @@
 //! Sessions that have not been answered yet, and a flood that fills a bound around them
 //! (`docs/protocol.md` 11.1, 11.4.1).
 
-use std::net::SocketAddr;
-
-use kcp_async::{ConnectionError, EndpointConfig, KcpEndpoint, KcpError, KcpStream};
+use kcp_async::{ConnectionError, KcpEndpoint, KcpError, KcpStream};
 use kcp_engine::{Command, KcpEngine};
 use kcp_netem::{LinkConfig, Loss, Probability};
 use tokio::time::timeout;
 
+use crate::bounds::{Bound, HONEST, bounds};
 use crate::net::{
     Net, RawPeer, SERVER, StockPeer, addr, headers, marked, ms, secs, segment, sleep,
 };
 use crate::wire::{Wire, crowded, figure, opener, scattered, sink, turbo};
 
-const HONEST: &str = "203.0.113.5:9";
-const HONEST_V6: &str = "[2001:db8:1:2::5]:9";
-const SERVER_V6: &str = "[2001:db8:ffff::1]:4000";
+const TABLE: u32 = 256;
 /// Long enough for an ACK, two questions and an RST.
 const REQUEST: &[u8] = b"what time is it now?";
 
@@ -34,45 +31,6 @@ fn slow(server: &KcpEndpoint) {
             });
         }
     });
-}
-
-/// The `n`th forged address of the IPv6 /56 of [`HONEST_V6`].
-fn crowded_v6(n: u32) -> SocketAddr {
-    let [_, a, b, c] = n.to_be_bytes();
-    addr(&format!("[2001:db8:1:{a:x}::{b:x}:{c:x}]:40000"))
-}
-
-/// A bound, and what fills it.
-struct Bound {
-    name: &'static str,
-    config: EndpointConfig,
-    server: &'static str,
-    honest: &'static str,
-    forged: fn(u32) -> (SocketAddr, Vec<u8>),
-}
-
-fn bounds() -> Vec<Bound> {
-    let of = |name, config, honest, forged| Bound {
-        name,
-        config,
-        server: match addr(honest).is_ipv4() {
-            true => SERVER,
-            false => SERVER_V6,
-        },
-        honest,
-        forged,
-    };
-    let at_the_address = |n| (addr(HONEST), opener(0x4000_0000 + n));
-    vec![
-        of("prefix", turbo(), HONEST, |n| (crowded(n), opener(n + 1))),
-        of("prefix of IPv6", turbo(), HONEST_V6, |n| {
-            (crowded_v6(n), opener(n + 1))
-        }),
-        of("table", turbo().max_sessions(256), HONEST, |n| {
-            (scattered(n), opener(n + 1))
-        }),
-        of("address", turbo(), HONEST, at_the_address),
-    ]
 }
 
 /// A client of ours whose request has arrived, and its server.
@@ -96,7 +54,7 @@ fn is_reset(error: &KcpError) -> bool {
 /// The client waited for 599 s. The question validates it before it could be evicted.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_waits_for_its_answer_is_not_evicted() {
-    for bound in bounds() {
+    for bound in bounds(TABLE) {
         for begins in [100, 1_100, 2_000] {
             let net = Net::clean();
             let (server, wire, _client, stream) = waiting(&net, &bound).await;
@@ -104,7 +62,7 @@ async fn a_client_that_waits_for_its_answer_is_not_evicted() {
             sleep(ms(begins)).await;
             for n in 0..4_u32 {
                 let burst = n * 1_100..(n + 1) * 1_100;
-                wire.flood(burst.map(bound.forged)).await;
+                wire.flood(burst.map(|n| bound.forged(n))).await;
                 sleep(ms(1_100)).await;
             }
             let answer = timeout(secs(5), stream.recv_message()).await;
@@ -129,7 +87,7 @@ async fn a_client_that_waits_for_its_answer_is_not_evicted() {
 /// The same with a stock client, which answers no question but acknowledges what it takes for an old segment.
 #[tokio::test(start_paused = true)]
 async fn a_stock_client_that_waits_for_its_answer_is_not_evicted() {
-    for bound in bounds() {
+    for bound in bounds(TABLE) {
         for begins in [100, 1_100, 2_000] {
             let net = Net::clean();
             let (server, wire) = Wire::server_at(&net, bound.server, bound.config.clone());
@@ -140,7 +98,7 @@ async fn a_stock_client_that_waits_for_its_answer_is_not_evicted() {
             client.live(ms(begins), |_| false).await;
             for n in 0..4_u32 {
                 let burst = n * 1_100..(n + 1) * 1_100;
-                wire.flood(burst.map(bound.forged)).await;
+                wire.flood(burst.map(|n| bound.forged(n))).await;
                 client.live(ms(1_100), |_| false).await;
             }
             let mut answer = [0; REQUEST.len()];
@@ -157,14 +115,14 @@ async fn a_stock_client_that_waits_for_its_answer_is_not_evicted() {
 /// The same with an application that never says anything: what the client sends a minute later arrives.
 #[tokio::test(start_paused = true)]
 async fn a_client_of_a_silent_application_is_not_evicted() {
-    for bound in bounds() {
+    for bound in bounds(TABLE) {
         let net = Net::clean();
         let (server, wire, _client, stream) = waiting(&net, &bound).await;
         let delivered = sink(&server);
         sleep(ms(50)).await;
         for n in 0..55_u32 {
             let part = n * 1_100..(n + 1) * 1_100;
-            wire.flood(part.map(bound.forged)).await;
+            wire.flood(part.map(|n| bound.forged(n))).await;
             sleep(ms(1_100)).await;
         }
         stream.send(b"more").await.unwrap();
@@ -182,15 +140,13 @@ async fn a_client_of_a_silent_application_is_not_evicted() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_waits_for_accept_is_not_evicted() {
     let net = Net::clean();
-    let bound = Bound {
-        config: turbo().accept_backlog(64),
-        ..bounds().remove(2)
-    };
+    let [_, _, mut bound, _] = bounds(TABLE);
+    bound.config = turbo().accept_backlog(64);
     let (server, wire, _client, stream) = waiting(&net, &bound).await;
     for n in 0..3_u32 {
         sleep(ms(1_000)).await;
         let burst = n * 1_100..(n + 1) * 1_100;
-        wire.flood(burst.map(bound.forged)).await;
+        wire.flood(burst.map(|n| bound.forged(n))).await;
     }
     slow(&server);
     let answer = timeout(secs(5), stream.recv_message()).await;
@@ -202,7 +158,7 @@ async fn a_client_that_waits_for_accept_is_not_evicted() {
 /// RST makes the client ask, which is answered.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_evicted_learns_of_it() {
-    for bound in bounds() {
+    for bound in bounds(TABLE) {
         for (cut_for, answered) in [(400, true), (900, false)] {
             let net = Net::clean();
             let (server, wire, _client, stream) = waiting(&net, &bound).await;
@@ -213,7 +169,7 @@ async fn a_client_that_is_evicted_learns_of_it() {
             net.cut(bound.honest, bound.server, false);
             sleep(ms(900 - cut_for)).await;
             let before = server.stats();
-            wire.flood((0..1_100).map(bound.forged)).await;
+            wire.flood((0..1_100).map(|n| bound.forged(n))).await;
             let name = bound.name;
             if answered {
                 let answer = timeout(secs(5), stream.recv_message()).await;
@@ -235,13 +191,13 @@ async fn a_client_that_is_evicted_learns_of_it() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_reset_leaves_the_next_data() {
     let net = Net::clean();
-    let bound = bounds().remove(0);
+    let [bound, ..] = bounds(TABLE);
     let (server, wire, _client, stream) = waiting(&net, &bound).await;
     slow(&server);
     sleep(ms(200)).await;
     net.cut(bound.honest, bound.server, true);
     sleep(ms(900)).await;
-    wire.flood((0..1_100).map(bound.forged)).await;
+    wire.flood((0..1_100).map(|n| bound.forged(n))).await;
     sleep(ms(100)).await;
     net.cut(bound.honest, bound.server, false);
     sleep(secs(20)).await;
@@ -255,7 +211,7 @@ async fn a_lost_reset_leaves_the_next_data() {
 /// next data.
 #[tokio::test(start_paused = true)]
 async fn a_client_behind_loss_is_answered_or_told() {
-    let bound = bounds().remove(0);
+    let [bound, ..] = bounds(TABLE);
     let [mut answered, mut told, mut waited] = [0; 3];
     for seed in 0..100 {
         let links = LinkConfig::new()
@@ -265,7 +221,7 @@ async fn a_client_behind_loss_is_answered_or_told() {
         let (server, wire, _client, stream) = waiting(&net, &bound).await;
         slow(&server);
         sleep(ms(1_100)).await;
-        wire.flood((0..1_100).map(bound.forged)).await;
+        wire.flood((0..1_100).map(|n| bound.forged(n))).await;
         let outcome = match timeout(secs(5), stream.recv_message()).await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -355,7 +311,7 @@ async fn what_a_forged_session_is_sent_stays_within_three_times_its_bytes() {
 /// evicted: the RSTs for them reach the client, and end nothing.
 #[tokio::test(start_paused = true)]
 async fn evicted_forgeries_in_a_client_s_name_end_no_session_of_it() {
-    for bound in bounds() {
+    for bound in bounds(TABLE) {
         let net = Net::clean();
         let (server, wire, _client, stream) = waiting(&net, &bound).await;
         slow(&server);
@@ -367,7 +323,7 @@ async fn evicted_forgeries_in_a_client_s_name_end_no_session_of_it() {
             sleep(ms(1_100)).await;
             net.take_sent();
             let burst = round * 1_100..(round + 1) * 1_100;
-            wire.flood(burst.map(bound.forged)).await;
+            wire.flood(burst.map(|n| bound.forged(n))).await;
         }
         let answer = timeout(secs(5), stream.recv_message()).await;
         assert_eq!(answer.unwrap().unwrap(), REQUEST, "{}", bound.name);

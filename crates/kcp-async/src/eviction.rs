@@ -110,8 +110,9 @@ impl EvictionOrder {
         None
     }
 
-    /// One of the unvalidated sessions of a scope, whenever it was heard: of the first in the order, that of
-    /// this number modulo how many they are.
+    /// An unvalidated session of this scope, drawn by a random number, however recently it was heard. Where
+    /// there are very many, one of the first in the order of eviction. `None` if there is none, if what was
+    /// drawn is validated by now, or if no more checks are allowed at present.
     pub(crate) fn any_unvalidated(
         &mut self,
         scope: Scope,
@@ -130,8 +131,10 @@ impl EvictionOrder {
             silent_since: Instant::ZERO,
         };
         let from = (scope, first, SessionId(0));
-        let (&(_, rank, _), cell) = self.entries.range(from..).nth(drawn)?;
-        Some((Arc::clone(cell), rank.class))
+        let (_, cell) = self.entries.range(from..).nth(drawn)?;
+        // It may have been validated and not served since.
+        let class = cell.state.lock("draw").class();
+        (!class.is_validated()).then(|| (Arc::clone(cell), class))
     }
 
     fn is_spared(&self, scope: Scope, step: usize, limit: usize) -> bool {

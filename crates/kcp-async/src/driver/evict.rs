@@ -160,25 +160,31 @@ impl EndpointDriver {
             self.evict(router, &victim, rank.class);
             return true;
         }
-        if !repeats || unvalidated == 0 {
+        if !repeats {
             return false;
         }
-        let Some(random) = self.draw() else {
-            return false;
-        };
-        let drawn = random as usize % unvalidated;
-        let any = router
-            .at(peer)
-            .filter(|cell| cell.origin == Origin::Accepted)
-            .map(|cell| (cell.state.lock("draw").rank().class, cell))
-            .filter(|(class, _)| !class.is_validated())
-            .nth(drawn)
-            .map(|(class, cell)| (class, Arc::clone(cell)));
-        let Some((class, victim)) = any else {
+        let Some((victim, class)) = self.any_unvalidated_at(router, peer, unvalidated) else {
             return false;
         };
         self.evict(router, &victim, class);
         true
+    }
+
+    /// One of the unvalidated sessions of an address, of which there are so many, by chance.
+    fn any_unvalidated_at(
+        &self,
+        router: &Router<Arc<SessionCell>>,
+        peer: SocketAddr,
+        unvalidated: usize,
+    ) -> Option<(Arc<SessionCell>, Class)> {
+        let drawn = (self.draw()? as usize).checked_rem(unvalidated)?;
+        router
+            .at(peer)
+            .filter(|cell| cell.origin == Origin::Accepted)
+            .map(|cell| (cell, cell.state.lock("draw").rank().class))
+            .filter(|(_, class)| !class.is_validated())
+            .nth(drawn)
+            .map(|(cell, class)| (Arc::clone(cell), class))
     }
 
     /// Takes a session out of the router at once; the rest follows when it is served.

@@ -215,8 +215,8 @@ impl EndpointConfig {
     /// Bytes queued and in flight at which a session's writers wait. 1 and up. `None` (default) is
     /// twice what may be in flight: two send windows, or less where the path carries less. One
     /// message may overshoot it. An accepted session takes less until its peer's address is
-    /// validated: three times what has arrived, and 4 KiB; a longer `send` waits. Who waits, and whoever writes bytes that do not fit, goes on when a
-    /// quarter of it is free.
+    /// validated: three times what has arrived, and 4 KiB; a longer `send` waits. A `send` that waits,
+    /// and a `write` whose bytes do not fit, go on when a quarter of it is free.
     #[must_use]
     pub const fn send_queue_limit(mut self, bytes: Option<usize>) -> Self {
         self.send_queue_limit = bytes;
@@ -224,8 +224,9 @@ impl EndpointConfig {
     }
 
     /// Memory for data of all sessions that cannot be delivered yet: segments out of order, and
-    /// messages of which a part is missing. 1 MiB and up, default 1 GiB. Sessions whose peer's address
-    /// is not validated together take at most a sixteenth, and a quarter is kept for fragments in order.
+    /// messages of which a part is missing; of a peer whose address is not validated also whole messages
+    /// that were not read. 1 MiB and up, default 1 GiB. Sessions of such peers together take at most a
+    /// sixteenth, and a quarter is kept for fragments in order.
     /// What is beyond is dropped, counted, and sent again by the peer, except for an allotment of each
     /// session: this divided by [`max_sessions`](Self::max_sessions), at least 16 KiB (a sixteenth of
     /// it, at least 8 KiB, and only fragments in order, before validation; all unvalidated sessions

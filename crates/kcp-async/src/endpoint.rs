@@ -142,8 +142,8 @@ impl KcpEndpoint {
     /// The next session that a peer has opened, and the peer's address.
     ///
     /// # Errors
-    /// [`ConnectionError::EndpointClosed`](crate::ConnectionError::EndpointClosed) after [`close`](Self::close) or the end of the runtime;
-    /// what the socket reported if it failed for good.
+    /// [`ConnectionError::EndpointClosed`](crate::ConnectionError::EndpointClosed) after
+    /// [`close`](Self::close) or the end of the runtime; what the socket reported if it failed for good.
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, no session is lost.

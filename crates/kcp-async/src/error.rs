@@ -86,7 +86,8 @@ pub enum ProtocolError {
     ///
     /// [`KcpConfig::incomplete_message_limit`]: crate::KcpConfig::incomplete_message_limit
     MessageTooLong,
-    /// It never validated its address, and left a message incomplete or a gap open for a minute.
+    /// It left a message incomplete or a gap open for a minute without validating its address. If it does so later,
+    /// the session still ends: a part of what it sent was acknowledged and let go.
     Incomplete,
     /// It accepted the session too: forged datagrams in the name of each opened it on both sides.
     TwoAcceptingSides,

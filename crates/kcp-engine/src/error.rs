@@ -147,7 +147,8 @@ pub enum Fault {
     ForgedAcks,
     /// More of a message than it may have, and a part of it is still missing.
     MessageTooLong,
-    /// An unvalidated peer left a message incomplete, or a gap open, for too long.
+    /// An unvalidated peer left a message incomplete, or a gap open, for too long; or what was acknowledged and let
+    /// go for that is missed after the peer was validated.
     Incomplete,
     /// The peer accepted this session, and so did we: forged datagrams opened it on both sides
     /// (`docs/protocol.md` 12.1).

@@ -16,7 +16,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// full account may be exceeded by one allotment for each validated session, and by a sixteenth for all
 /// unvalidated ones.
 ///
-/// Whole messages in order are not counted: the receive window of each session bounds them.
+/// Whole messages in order are counted while the peer is not validated. Those of a validated peer are not: the
+/// receive window of each session bounds them.
 #[derive(Debug)]
 pub struct ReceiveMemory {
     limit: usize,

@@ -303,7 +303,8 @@ impl Receiver {
 
     /// Whether the next segment in order is ready for the application at once, and nothing else changes
     /// with it: no segment waits for it, no part of the message in front is missing, before and after, it is no
-    /// longer than usual, and an unvalidated peer has nothing else unread. So there is nothing to deliver, and nothing to put on the account. Nearly always so.
+    /// longer than usual, and an unvalidated peer has nothing else unread. So there is nothing to deliver, and
+    /// nothing to put on the account. Nearly always so.
     #[inline]
     fn passes_through(&self, frg: u8, len: usize) -> bool {
         let head = self.ready.front().map_or(frg, |head| head.frg);

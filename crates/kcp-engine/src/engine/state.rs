@@ -112,7 +112,7 @@ impl KcpEngine {
         })
     }
 
-    /// How many questions (WASK) the peer has been sent, up to 255.
+    /// How many questions the peer has been sent, up to 255: WASKs, and challenges (`docs/protocol.md` 11.1).
     pub const fn questions_asked(&self) -> u8 {
         self.liveness.asks()
     }

@@ -159,7 +159,7 @@ impl KcpEngine {
             bytes: 0,
         };
         for &entry in &self.outbox {
-            // protocol.md 12.2: whoever does not know a FIN loses nothing else with it.
+            // protocol.md 12.2: a peer that does not know a FIN loses nothing else with it.
             let (size, most, alone) = match entry {
                 Outgoing::Data { len, fin, .. } => (IKCP_OVERHEAD + len as usize, mtu, fin),
                 _ => (IKCP_OVERHEAD, without_data, false),

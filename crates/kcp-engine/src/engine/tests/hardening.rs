@@ -256,7 +256,7 @@ fn two_accepting_sides_do_not_validate_each_other() {
             Command::Wins => (6, 20),
             _ => (4, 10),
         };
-        // Whoever guesses ends nothing with it.
+        // A wrong guess ends nothing.
         s.input(&[seg(command, 0).frg(CLOSE_MARK | flags).ts(ts + 1)]);
         assert_eq!(s.engine.fault(), None);
         s.input(&[seg(command, 0).frg(CLOSE_MARK | flags).ts(ts)]);

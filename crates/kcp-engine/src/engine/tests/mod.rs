@@ -11,6 +11,7 @@ mod receive;
 mod restart;
 mod send;
 mod timing;
+mod validation;
 
 use alloc::format;
 use alloc::string::{String, ToString};

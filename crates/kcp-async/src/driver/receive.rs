@@ -218,6 +218,7 @@ impl EndpointDriver {
                 self.feed_embryo(router, &cell, session, datagram, now);
                 continue;
             }
+            let is_pinned = session.engine.is_proven();
             session.receive(now, datagram);
             if renamed.is_none() {
                 while let Some(next) = datagrams.next_if(|next| conv_of(next) == Some(conv)) {
@@ -229,8 +230,8 @@ impl EndpointDriver {
             if in_use {
                 self.openings.on_known(now, session.life.created());
             }
-            // A datagram that the engine ignored must not move the answers to another address.
-            if session.engine.last_heard() == Some(now) {
+            // protocol.md 13.1: datagrams that anyone can forge must not move the answers to another address.
+            if !is_pinned && session.engine.last_heard() == Some(now) {
                 session.source = path.local;
             }
             self.touch(&cell, &mut session);

@@ -147,27 +147,68 @@ async fn answers_without_a_session_leave_from_the_address_that_was_asked() {
     assert_eq!(sent[0].source, Some("10.0.0.79".parse().unwrap()));
 }
 
-/// A forged datagram that the engine ignores does not move a session's answers.
+/// protocol.md 13.1: what anyone can forge does not move the answers of a validated session, on either side. It took a
+/// WASK of 24 bytes to another address of the host: the peer dropped all that came from there.
 #[tokio::test(start_paused = true)]
-async fn only_a_valid_datagram_moves_a_session_to_another_local_address() {
+async fn a_validated_session_stays_at_its_local_address() {
     let net = Net::clean();
-    let (server, wire) = Scripted::endpoint(&net, SERVER, turbo());
+    let (server, server_wire) = Scripted::endpoint(&net, SERVER, turbo());
+    let (client, client_wire) = Scripted::endpoint(&net, CLIENT, turbo());
     let one = Some("10.0.0.77".parse().unwrap());
-    wire.script().local = one;
-    let client = net.endpoint(CLIENT, turbo());
+    for wire in [&server_wire, &client_wire] {
+        wire.script().local = one;
+    }
     let stream = client.connect(SERVER).await.unwrap();
     stream.send(b"hello").await.unwrap();
     let (accepted, _) = server.accept().await.unwrap();
+    accepted.send(b"hello").await.unwrap();
     sleep(secs(1)).await;
     let conv = stream.conv().get();
-    wire.take_sent();
-    wire.script().local = Some("10.0.0.78".parse().unwrap());
-    wire.inject_datagram(CLIENT, &segment(conv, Command::Ack, 999, 999, b""));
-    sleep(ms(10)).await;
-    wire.script().local = one;
-    accepted.send(b"answer").await.unwrap();
-    assert_eq!(wire.take_sent()[0].source, one);
-    assert_eq!(stream.recv_message().await.unwrap(), b"answer");
+    for (stream, wire, peer) in [
+        (&accepted, &server_wire, CLIENT),
+        (&stream, &client_wire, SERVER),
+    ] {
+        for datagram in [
+            marked(conv, Command::Wask, 0, 1),
+            marked(conv, Command::Wins, 0, 1),
+            segment(conv, Command::Wask, 0, 1, b""),
+            segment(conv, Command::Push, 0, 1, b"hello"),
+            segment(conv, Command::Ack, 0, 1, b""),
+            segment(conv, Command::Ack, 999, 999, b""),
+        ] {
+            for other in ["10.0.0.78", "10.0.0.255"] {
+                wire.script().local = Some(other.parse().unwrap());
+                wire.inject_datagram(peer, &datagram);
+                sleep(ms(100)).await;
+                wire.script().local = one;
+                wire.take_sent();
+                stream.send(b"answer").await.unwrap();
+                let sent = wire.take_sent();
+                assert!(sent.iter().all(|sent| sent.source == one), "{sent:?}");
+                assert!(!sent.is_empty());
+                sleep(ms(100)).await;
+            }
+        }
+    }
+}
+
+/// The answers of a session that is not validated leave from the address that was asked last, so that a datagram
+/// that came before the client's keeps nothing from it.
+#[tokio::test(start_paused = true)]
+async fn a_session_is_answered_from_the_address_that_was_asked_last() {
+    let net = Net::clean();
+    let (server, wire) = Scripted::endpoint(&net, SERVER, turbo());
+    echo(&server);
+    for (sn, local) in [(0, "10.0.0.77"), (1, "10.0.0.78"), (2, "10.0.0.77")] {
+        let local = Some(local.parse().unwrap());
+        wire.script().local = local;
+        wire.inject_datagram("10.0.0.9:9", &segment(7, Command::Push, sn, 0, b"x"));
+        sleep(ms(1)).await;
+        let sent = wire.take_sent();
+        assert!(!sent.is_empty() && sent.iter().all(|sent| sent.source == local));
+        wire.inject_datagram("10.0.0.9:9", &segment(7, Command::Ack, 999, 999, b""));
+        sleep(ms(1)).await;
+    }
 }
 
 /// Windows reports WSAECONNRESET once for each datagram sent to a host where nothing listens; one

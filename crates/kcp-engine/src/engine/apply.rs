@@ -38,9 +38,6 @@ impl KcpEngine {
         if proven || !self.is_strict() {
             self.apply_una(header.una);
         }
-        if proven && self.refusals.may_exist() {
-            self.resend_refused();
-        }
         proven && self.is_strict() && self.remote_window != 0
     }
 

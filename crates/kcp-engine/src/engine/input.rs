@@ -169,6 +169,9 @@ impl KcpEngine {
         if self.head_watch.is_pressed() {
             self.press_head();
         }
+        if self.refusals.may_exist() && self.proof.is_proven() {
+            self.resend_refused();
+        }
         let repeated = self.counters.duplicates - before.duplicates;
         if walk.applied as u64 > repeated {
             self.last_news = Some(now);

@@ -30,7 +30,7 @@ impl Refusals {
 impl KcpEngine {
     /// When the peer's window opens after it was 0, what it may have had no room for, and has now, is sent again an
     /// RTO after the last time: no loss caused its backoff. Only what has timed out; the first time-out of the rest is
-    /// not far.
+    /// not far. To be called once a datagram, and looks at so many: a peer may close and open its window at will.
     #[cold]
     pub(super) fn resend_refused(&mut self) {
         let refused = match self.refusals {
@@ -44,7 +44,8 @@ impl KcpEngine {
         let room = una + self.remote_window;
         let end = self.in_flight.nxt();
         let mut sn = if refused.is_before(una) { una } else { refused };
-        while sn.is_before(end) && sn.is_before(room) {
+        let most = sn + REFUSED_AT_ONCE;
+        while sn.is_before(end) && sn.is_before(room) && sn.is_before(most) {
             if let Some(&record) = self.in_flight.get(sn) {
                 let age = self.clock.now().saturating_since(record.last_sent);
                 let left = self.rto().saturating_sub(age).as_millis() as u32;
@@ -89,6 +90,8 @@ impl KcpEngine {
     }
 }
 
+/// Segments that are looked at for each datagram. The ACKs of those bring the next datagrams.
+const REFUSED_AT_ONCE: u32 = 256;
 /// How long before a question a segment must have left: no path that is in use reorders by more.
 const MISSED_AFTER_MS: i32 = 500;
 /// Of the oldest segments in flight. The next answer is about the next ones.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Fault;
+use crate::engine::missed::Refusals;
 
 /// protocol.md 11.2: an una beyond what was sent is impossible; nothing of the segment counts.
 #[test]
@@ -239,6 +240,26 @@ fn on_a_wide_path() -> Script {
         s.at(90).input(&[ack(sn, 50).una(sn + 1).wnd(1_024)]);
     }
     s
+}
+
+/// protocol.md 11.5: 256 segments a datagram, however often it closes and opens the window.
+#[test]
+fn what_a_closed_window_refused_is_looked_at_in_parts() {
+    let mut s = on_a_wide_path();
+    s.engine.write(&alloc::vec![0; 600 * 1_376]).unwrap();
+    let mut now = 100;
+    while s.engine.stats().queued_segments > 0 {
+        s.tick(now).drain();
+        now += 1;
+    }
+    let flaps = [0, 1_024, 0, 1_024].map(|wnd| push(0, b"x").una(93).wnd(wnd));
+    s.input(&flaps);
+    let mut left = alloc::vec![];
+    while let Refusals::From(sn) = s.engine.refusals {
+        left.push(sn.get());
+        s.input(&flaps[3..]);
+    }
+    assert_eq!(left, [93 + 256, 93 + 512]);
 }
 
 /// protocol.md 11.6: a flush sends at most two trains, the rest follows at window / srtt.

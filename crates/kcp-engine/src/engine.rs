@@ -148,11 +148,11 @@ pub struct KcpEngine {
     proof: Proof,
     /// Of the time stamps of our questions, once the address is validated; RSTs before too.
     guesses: Guesses,
-    /// Whether what cannot be delivered is watched: that of an unvalidated peer, or what was let go then.
-    watches_undelivered: bool,
     close: Close,
     head_watch: HeadWatch,
     refusals: Refusals,
+    /// A sign of the peer's life may have something sent again: of one of the two before.
+    resends_when_heard: bool,
     /// Bytes of the largest datagram that a new segment may need (protocol.md 2.3.2).
     new_segment_limit: u16,
     /// The smaller of that and the mtu.
@@ -205,8 +205,7 @@ impl KcpEngine {
         let mut receiver =
             Receiver::new(first_sn, receive_window, receive_limit, Arc::clone(&pool));
         receiver.set_limits(receive_limit, message_limit);
-        let watches_undelivered = proof.is_limited();
-        receiver.set_stranger(watches_undelivered);
+        receiver.set_stranger(proof.is_limited());
         Ok(Self {
             conv,
             validation,
@@ -242,8 +241,8 @@ impl KcpEngine {
             close: Close::default(),
             head_watch: HeadWatch::default(),
             refusals: Refusals::default(),
+            resends_when_heard: false,
             guesses: Guesses::default(),
-            watches_undelivered,
             new_segment_limit: u16::MAX,
             datagram_limit: config.mtu_bytes() as u16,
             fault: None,

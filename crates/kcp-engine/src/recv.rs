@@ -68,6 +68,8 @@ pub(crate) struct Receiver {
     starved: bool,
     /// The peer has not proven itself: it gets no more memory than twice what it sends.
     is_stranger: bool,
+    /// What cannot be delivered is watched: that of an unvalidated peer, or what was let go then.
+    watches: bool,
     /// What is held that cannot be delivered, on the account that the sessions share.
     lease: MemoryLease,
     /// Segments taken so far, saturating.
@@ -97,6 +99,7 @@ impl Receiver {
             oversized: 0,
             starved: false,
             is_stranger: false,
+            watches: false,
             lease: MemoryLease::default(),
             taken: 0,
             furthest: first,
@@ -121,8 +124,13 @@ impl Receiver {
     /// Whether the peer is yet to prove itself; see the field.
     pub(crate) fn set_stranger(&mut self, is_stranger: bool) {
         self.is_stranger = is_stranger;
+        self.watches = is_stranger || self.has_let_go();
         self.lease.set_validated(!is_stranger);
         self.settle_memory();
+    }
+
+    pub(crate) const fn watches_undelivered(&self) -> bool {
+        self.watches
     }
 
     /// From now on what cannot be delivered is on this account.

@@ -125,6 +125,11 @@ impl SendQueue {
         });
     }
 
+    /// Takes a FIN back that has no sn yet. `false` if there is none.
+    pub(crate) fn pop_fin(&mut self) -> bool {
+        self.segments.back().is_some_and(|last| last.fin) && self.segments.pop_back().is_some()
+    }
+
     /// Cuts what is queued again where a segment has more than `mss` bytes (protocol.md 2.3.2): streams, and messages that
     /// then have at most `most_fragments`. The first message keeps its fragments if it has `begun` to be sent.
     #[cold]

@@ -25,6 +25,7 @@ mod ghost;
 mod hold;
 mod lockout;
 mod loopback;
+mod mark;
 mod mirror;
 mod records;
 mod reflect;

@@ -20,7 +20,9 @@ impl KcpEngine {
     /// closed window, whose time counts, nor for C's manners, which believe an una of what is sent later.
     #[inline]
     pub(super) fn apply_shared(&mut self, command: Command, header: &KcpHeader) -> bool {
-        if self.is_strict() {
+        let proven = self.proof.is_proven();
+        // protocol.md 12.1: then the answer that validated has told.
+        if self.is_strict() && !proven {
             match command {
                 Command::Push | Command::Fin => {}
                 _ if header.is_marked() => self.on_mark(),
@@ -32,9 +34,9 @@ impl KcpEngine {
         if self.remote_window == 0 {
             self.head_watch.on_window_closed(self.clock.now());
             self.refusals.on_window_closed();
+            self.resends_when_heard = true;
         }
         self.largest_remote_window = self.largest_remote_window.max(Some(self.remote_window));
-        let proven = self.proof.is_proven();
         if proven || !self.is_strict() {
             self.apply_una(header.una);
         }
@@ -51,7 +53,7 @@ impl KcpEngine {
         }
     }
 
-    fn release(&mut self, freed: Freed) {
+    pub(super) fn release(&mut self, freed: Freed) {
         self.queue.store.release(freed.payload, freed.len);
         self.head_watch.on_passed(freed.len, freed.first_sent);
         self.outbox_is_stale |= !self.outbox.is_empty();
@@ -130,10 +132,10 @@ impl KcpEngine {
         if self.receiver.is_message_too_long() {
             self.fault.get_or_insert(Fault::MessageTooLong);
         }
-        if self.watches_undelivered {
+        if self.receiver.watches_undelivered() {
             self.receiver.watch(self.clock.now());
         }
-        if fin {
+        if fin && !self.proof.is_proven() {
             self.on_mark(); // protocol.md 12.1: an acceptable FIN shows it too
         }
         let limit = self.receiver.window() as usize + ACK_LIST_SPARE;

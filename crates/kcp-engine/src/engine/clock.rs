@@ -92,7 +92,7 @@ impl KcpEngine {
     /// [`poll_timeout`](Self::poll_timeout); earlier calls do nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.clock.observe(now);
-        if self.watches_undelivered {
+        if self.receiver.watches_undelivered() {
             self.expire_undelivered();
         }
         let tick = self.clock.tick(self.interval_ms());
@@ -138,7 +138,7 @@ impl KcpEngine {
 
     /// When data of an unvalidated peer that cannot be delivered is let go.
     fn stale_at(&self) -> Option<Millis> {
-        if !self.watches_undelivered {
+        if !self.receiver.watches_undelivered() {
             return None;
         }
         let at = self.receiver.stale_at()?;

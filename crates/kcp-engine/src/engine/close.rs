@@ -99,6 +99,33 @@ impl KcpEngine {
         }
     }
 
+    /// A right answer tells what the peer is, whatever was forged before (protocol.md 12.1).
+    pub(super) fn settle_mark(&mut self, is_marked: bool) {
+        if is_marked {
+            self.on_mark();
+            return;
+        }
+        self.close.peer_knows = false;
+        self.close.shown_stock = true;
+        if core::mem::take(&mut self.close.fin_queued) {
+            self.take_fin_back();
+        }
+    }
+
+    /// A stock peer would never acknowledge it. Nothing follows it.
+    #[cold]
+    fn take_fin_back(&mut self) {
+        if self.queue.pop_fin() {
+            return;
+        }
+        let last = Sn::new(self.in_flight.nxt().get().wrapping_sub(1));
+        if self.in_flight.get(last).is_some_and(|record| record.fin)
+            && let Some(fin) = self.in_flight.acknowledge(last)
+        {
+            self.release(fin);
+        }
+    }
+
     fn queue_fin(&mut self) {
         self.close.fin_queued = true;
         self.flush_wanted = true;

@@ -166,11 +166,8 @@ impl KcpEngine {
         self.last_heard = Some(now);
         self.liveness.on_heard();
         self.session_heard |= walk.applied > walk.questions;
-        if self.head_watch.is_pressed() {
-            self.press_head();
-        }
-        if self.refusals.may_exist() && self.proof.is_proven() {
-            self.resend_refused();
+        if self.resends_when_heard {
+            self.resend_as_heard();
         }
         let repeated = self.counters.duplicates - before.duplicates;
         if walk.applied as u64 > repeated {
@@ -252,7 +249,7 @@ impl KcpEngine {
             self.counters.ignored_invalid_ack += 1;
             return false;
         }
-        self.on_proof();
+        self.on_proof(header);
         true
     }
 
@@ -292,7 +289,7 @@ impl KcpEngine {
         let is_right = self.liveness.has_asked(header.ts);
         let datagram = self.counters.datagrams_received;
         if self.proof.is_echo_right(is_right, datagram) && !self.is_of_two_accepting_sides(header) {
-            self.on_proof();
+            self.on_proof(header);
         }
     }
 
@@ -319,14 +316,13 @@ impl KcpEngine {
     }
 
     /// protocol.md 11.1: the peer sees what we send.
-    #[inline]
-    pub(super) fn on_proof(&mut self) {
+    fn on_proof(&mut self, answer: &KcpHeader) {
         if self.proof.is_proven() {
             return;
         }
         self.proof.on_valid_answer();
+        self.settle_mark(answer.is_marked());
         self.receiver.set_stranger(false);
-        self.watches_undelivered = self.receiver.has_let_go();
     }
 
     /// The end of a datagram that was read whole: fast-ack event, then window growth.

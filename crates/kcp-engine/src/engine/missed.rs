@@ -21,7 +21,6 @@ impl Refusals {
         *self = Self::Closed;
     }
 
-    #[inline]
     pub(super) const fn may_exist(&self) -> bool {
         !matches!(self, Self::None)
     }
@@ -31,7 +30,6 @@ impl KcpEngine {
     /// When the peer's window opens after it was 0, what it may have had no room for, and has now, is sent again an
     /// RTO after the last time: no loss caused its backoff. Only what has timed out; the first time-out of the rest is
     /// not far. To be called once a datagram, and looks at so many: a peer may close and open its window at will.
-    #[cold]
     pub(super) fn resend_refused(&mut self) {
         let refused = match self.refusals {
             Refusals::None => return,

@@ -133,7 +133,7 @@ impl KcpEngine {
     /// Whether a beginning shows only by being repeated: the peer, which chose us, has not told an una past
     /// the first number. One that shows the mark is asked, and answers what no other can.
     fn may_begin_again_untold(&self) -> bool {
-        let told_nothing = self.close.shown_stock && !self.is_una_shown();
+        let told_nothing = self.peer_is_stock() && !self.is_una_shown();
         self.proof.is_limited() || (self.proof.is_of_accepted() && told_nothing)
     }
 

@@ -38,7 +38,7 @@ impl HeadWatch {
     }
 
     /// Whether the oldest segment may have to be sent again when something is heard.
-    pub(super) const fn is_pressed(&self) -> bool {
+    const fn is_pressed(&self) -> bool {
         self.pressed.is_some()
     }
 
@@ -84,6 +84,7 @@ impl KcpEngine {
         }
         if record.xmit > PRESSED_TIMEOUTS {
             self.head_watch.pressed = Some(record.sn);
+            self.resends_when_heard = true;
         }
         // Before the peer has ever been heard every datagram may have been too large.
         let others_pass = self.last_heard.is_none_or(|heard| heard > record.last_sent);
@@ -94,9 +95,19 @@ impl KcpEngine {
         }
     }
 
+    /// The peer was heard, and something may have to be sent again for it.
+    #[cold]
+    pub(super) fn resend_as_heard(&mut self) {
+        self.press_head();
+        if self.proof.is_proven() {
+            self.resend_refused();
+        }
+        self.resends_when_heard = self.head_watch.is_pressed() || self.refusals.may_exist();
+    }
+
     /// The peer was heard: a head that has waited out several time-outs is not backed off any further, since the path
     /// works.
-    pub(super) fn press_head(&mut self) {
+    fn press_head(&mut self) {
         let Some(sn) = self.head_watch.pressed else {
             return;
         };

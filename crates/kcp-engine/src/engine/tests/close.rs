@@ -1,7 +1,7 @@
 //! protocol.md 12: mark, FIN, RST, silence and ghosts.
 
 use super::*;
-use crate::{CLOSE_MARK, Fault, FinState, RecvError, SendError};
+use crate::{CLOSE_MARK, Fault, FinState, FlushPolicy, RecvError, SendError};
 
 fn marked(command: Command, sn: u32) -> Seg {
     seg(command, sn).frg(CLOSE_MARK)
@@ -338,4 +338,49 @@ fn a_full_peer_is_no_ghost() {
         s.at(at + 30).input(&[seg(Command::Wins, 0).una(0).wnd(0)]);
     }
     assert_eq!(s.engine.fault(), None);
+}
+
+/// protocol.md 12.1: the answer that validates tells what the peer is, and nothing that comes later: one forged WASK
+/// with the mark made the close to a stock peer fail, one without it a peer of ours look like a stock one.
+#[test]
+fn the_answer_that_validates_settles_the_mark() {
+    let immediate = fast().flush_policy(FlushPolicy::Immediate);
+    for mark in [0, CLOSE_MARK] {
+        let mut s = Script::accepted(&immediate);
+        s.at(10).input(&[push(0, b"request")]);
+        s.send(b"answer").drain();
+        // Forged before it, and after.
+        let forged = [0, CLOSE_MARK].map(|mark| seg(Command::Wask, 0).frg(mark));
+        s.input(&forged).drain();
+        s.at(20).input(&[ack(0, 10).una(1).frg(mark)]);
+        s.input(&forged).drain();
+        assert_eq!(s.engine.peer_knows_close(), mark != 0);
+        assert_eq!(s.engine.peer_is_stock(), mark == 0);
+        s.engine.finish();
+        assert_eq!(s.engine.fin_state().sent, mark != 0);
+    }
+}
+
+/// protocol.md 12.1: a FIN that a forged mark brought about is taken back, queued or sent, and everything that was
+/// said is acknowledged without it.
+#[test]
+fn a_fin_to_a_stock_peer_is_taken_back() {
+    for window in [1, 32] {
+        // Queued behind the answer, or sent.
+        let immediate = fast().flush_policy(FlushPolicy::Immediate);
+        let mut s = Script::accepted(&immediate.window_size(window, 128));
+        s.at(10).input(&[push(0, b"request")]);
+        s.send(b"answer").drain();
+        s.input(&[seg(Command::Wask, 0).frg(CLOSE_MARK)]);
+        s.engine.finish();
+        s.drain();
+        assert!(s.engine.fin_state().sent && !s.engine.is_drained());
+        s.at(20).input(&[ack(0, 10).una(1)]);
+        assert!(s.engine.is_drained() && !s.engine.fin_state().sent);
+        assert_eq!(s.engine.fault(), None);
+        s.tick(5_000)
+            .drain()
+            .iter()
+            .for_each(|line| assert!(!line.contains("FIN"), "{line}"));
+    }
 }

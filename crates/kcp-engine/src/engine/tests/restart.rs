@@ -8,6 +8,15 @@ use crate::segment::{CLOSE_MARK, ECHO_MARK};
 /// An accepted session with a round trip of 20 ms, whose peer has sent `taken` segments and
 /// acknowledged one of ours.
 fn acquainted(taken: u32) -> Script {
+    acquainted_by(taken, 0)
+}
+
+/// The same with a peer that shows the mark.
+fn acquainted_with_ours(taken: u32) -> Script {
+    acquainted_by(taken, CLOSE_MARK)
+}
+
+fn acquainted_by(taken: u32, mark: u8) -> Script {
     let config = fast().flush_policy(FlushPolicy::Immediate);
     let mut s = Script::accepted(&config);
     s.at(10);
@@ -15,7 +24,7 @@ fn acquainted(taken: u32) -> Script {
         s.input(&[push(sn, b"old")]);
     }
     s.send(b"answer").drain();
-    s.at(30).input(&[ack(0, 10).una(1)]);
+    s.at(30).input(&[ack(0, 10).una(1).frg(mark)]);
     s.silent();
     while s.recv().is_ok() {}
     s.at(1_000);
@@ -106,9 +115,7 @@ fn without_an_echo_nothing_is_an_answer_of_ours() {
     let late = seg(Command::Wins, 0).frg(CLOSE_MARK);
     let guessed = seg(Command::Wins, 0).ts(999).frg(CLOSE_MARK | ECHO_MARK);
     for forged in [seg(Command::Wins, 0), late, guessed] {
-        let mut s = acquainted(3);
-        s.input(&[seg(Command::Wins, 0).una(1).frg(CLOSE_MARK)])
-            .drain();
+        let mut s = acquainted_with_ours(3);
         // In a question, and without one.
         for asks in [true, false] {
             match asks {
@@ -266,11 +273,8 @@ fn a_peer_that_told_no_una_may_begin_again_twice() {
 #[test]
 fn a_late_copy_after_the_last_word_is_no_question() {
     for missing in [false, true] {
-        let mut s = acquainted(3);
+        let mut s = acquainted_with_ours(3);
         s.engine.finish();
-        s.drain();
-        s.at(1_010)
-            .input(&[seg(Command::Wins, 0).frg(CLOSE_MARK).una(1)]);
         s.drain();
         // More than the reader has room for, and the end.
         for sn in 3..150 {

@@ -43,6 +43,14 @@ pub trait DatagramSocket: fmt::Debug + Send + Sync + 'static {
     /// datagrams is offered single ones for that destination for 30 s.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()>;
 
+    /// The largest datagram to this destination that leaves this host in one packet, in bytes of UDP payload. `None`, the
+    /// default, if that is not known. It is asked for when a session is about to send more than 1,232 bytes for the first
+    /// time.
+    fn largest_unfragmented(&self, destination: SocketAddr) -> Option<usize> {
+        let _ = destination;
+        None
+    }
+
     /// The largest datagram to this IPv6 destination that [`try_send_fragmented`](Self::try_send_fragmented) sends in one
     /// packet. `None`, the default, if there is no such thing here.
     fn fragments_above(&self, destination: SocketAddr) -> Option<usize> {

@@ -5,11 +5,12 @@
 //! again before it unmarks it, so nothing that was added meanwhile is forgotten.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
-use kcp_engine::{IKCP_OVERHEAD, Instant};
+use kcp_engine::{IKCP_OVERHEAD, Instant, KcpEngine};
 
 use crate::padding::pad;
 use crate::send_share::Doubt;
@@ -191,7 +192,21 @@ fn is_fragmented(cell: &SessionCell, session: &Session) -> bool {
         && cell.peer.ip().to_canonical().is_ipv6()
 }
 
-/// New segments are cut for the smallest IPv6 mtu where larger datagrams need fragmentation or are lost
+/// Before the first large segment leaves: new segments are cut so that this host need not fragment them (protocol.md
+/// 2.3.2). To be called after writing, before anything is numbered.
+pub(crate) fn fit_new_segments(shared: &Shared, peer: SocketAddr, engine: &mut KcpEngine) {
+    let size = engine.datagram_limit();
+    let may_be_large = size > LARGEST_UNFRAGMENTED && engine.queued_bytes() > LARGEST_UNFRAGMENTED;
+    if !may_be_large || engine.has_passed_large() {
+        return;
+    }
+    let largest = shared.socket.largest_unfragmented(peer);
+    if let Some(largest) = largest.filter(|&largest| largest < size) {
+        engine.set_new_segment_limit(largest.max(LARGEST_UNFRAGMENTED));
+    }
+}
+
+/// New segments are cut for the smallest IPv6 mtu where larger datagrams turned out to need fragmentation or to be lost
 /// (protocol.md 2.3.2).
 fn limit_new_segments(shared: &Shared, cell: &SessionCell, session: &mut Session, now: Instant) {
     let size = session.engine.datagram_limit();

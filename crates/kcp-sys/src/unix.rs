@@ -95,20 +95,24 @@ pub fn set_small_fragments(socket: &impl AsFd, on: bool) -> io::Result<()> {
     }
 }
 
-/// The mtu of the path to the destination of a connected IPv6 socket, as far as the system knows: that of the interface
-/// or a smaller one that ICMP has reported. `None` where the system does not tell.
+/// The mtu of the path to the destination of a connected socket, as far as the system knows: that of the interface or a
+/// smaller one that ICMP has reported. `None` where the system does not tell.
 ///
 /// # Errors
 /// What the system reports, for example for a socket that is not connected.
-pub fn path_mtu(socket: &impl AsFd) -> io::Result<Option<u32>> {
+pub fn path_mtu(socket: &impl AsFd, is_ipv6: bool) -> io::Result<Option<u32>> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        let mtu = get(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU)?;
+        let (level, name) = match is_ipv6 {
+            false => (libc::IPPROTO_IP, libc::IP_MTU),
+            true => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+        };
+        let mtu = get(socket.as_fd(), level, name)?;
         Ok(u32::try_from(mtu).ok())
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {
-        let _ = socket;
+        let _ = (socket, is_ipv6);
         Ok(None)
     }
 }
@@ -236,8 +240,18 @@ mod tests {
         for on in [true, false] {
             set_small_fragments(&socket, on).unwrap();
         }
-        assert!(path_mtu(&socket).is_err());
-        socket.connect(socket.local_addr().unwrap()).unwrap();
-        assert!(path_mtu(&socket).unwrap().unwrap() >= IPV6_MIN_MTU);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_connected_socket_knows_its_path_mtu() {
+        for (is_ipv6, addr) in [(false, "127.0.0.1:0"), (true, "[::1]:0")] {
+            let Ok(socket) = UdpSocket::bind(addr) else {
+                continue;
+            };
+            assert!(path_mtu(&socket, is_ipv6).is_err());
+            socket.connect(socket.local_addr().unwrap()).unwrap();
+            assert!(path_mtu(&socket, is_ipv6).unwrap().unwrap() >= IPV6_MIN_MTU);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Path mtus as the system knows them, asked for at most once a second for each destination.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::mutex::Mutex;
@@ -17,7 +17,7 @@ impl PathMtus {
         Self(Mutex::new(Table::new()))
     }
 
-    /// The mtu of the path to an IPv6 destination; `None` if the system does not tell.
+    /// The mtu of the path to a destination; `None` if the system does not tell.
     pub(super) fn of(&self, destination: SocketAddr) -> Option<usize> {
         let now = Instant::now();
         let is_fresh = |asked: Instant| now.saturating_duration_since(asked) < VALID_FOR;
@@ -39,9 +39,14 @@ impl PathMtus {
 
 /// The system tells it of a connected socket.
 fn ask(destination: SocketAddr) -> Option<usize> {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+    let is_ipv6 = destination.is_ipv6();
+    let any: IpAddr = match is_ipv6 {
+        false => Ipv4Addr::UNSPECIFIED.into(),
+        true => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(destination).ok()?;
-    Some(kcp_sys::path_mtu(&socket).ok()?? as usize)
+    Some(kcp_sys::path_mtu(&socket, is_ipv6).ok()?? as usize)
 }
 
 const VALID_FOR: Duration = Duration::from_secs(1);

@@ -152,6 +152,16 @@ impl DatagramSocket for UdpSocket {
     }
 
     #[cfg(unix)]
+    fn largest_unfragmented(&self, destination: SocketAddr) -> Option<usize> {
+        let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+        let headers = match destination.is_ipv4() {
+            true => IPV4_AND_UDP_HEADERS,
+            false => IPV6_AND_UDP_HEADERS,
+        };
+        self.path_mtus.of(destination)?.checked_sub(headers)
+    }
+
+    #[cfg(unix)]
     fn fragments_above(&self, destination: SocketAddr) -> Option<usize> {
         self.packets.as_ref()?;
         let mtu = self.path_mtus.of(destination)?;
@@ -259,6 +269,8 @@ impl DatagramSocket for UdpSocket {
 
 #[cfg(unix)]
 const IPV6_AND_UDP_HEADERS: usize = 48;
+#[cfg(unix)]
+const IPV4_AND_UDP_HEADERS: usize = 28;
 /// A batch for which the descriptions of a large one would be most of the work.
 const FEW: usize = 2;
 /// Whether a receive call that returns fewer datagrams than it has room for has emptied the queue.

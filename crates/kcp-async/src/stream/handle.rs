@@ -245,7 +245,8 @@ impl StreamHandle {
         Poll::Pending
     }
 
-    fn after_writing(&self, session: MutexGuard<'_, Session>) {
+    fn after_writing(&self, mut session: MutexGuard<'_, Session>) {
+        transmit::fit_new_segments(&self.shared, self.cell.peer, &mut session.engine);
         transmit::send_inline(&self.shared, &self.cell, session);
     }
 

@@ -70,6 +70,11 @@ impl KcpEngine {
             .then_some(stall)
     }
 
+    /// Whether a segment has been acknowledged that may have needed a datagram of more than 1,232 bytes.
+    pub const fn has_passed_large(&self) -> bool {
+        self.head_watch.large_passed.is_some()
+    }
+
     /// Whether the path seems to drop datagrams that need more than the smallest IPv6 mtu, 1,280 bytes, so that they
     /// should be fragmented by the sender (`docs/protocol.md` 2.3.1).
     pub fn suspects_small_mtu(&self) -> bool {

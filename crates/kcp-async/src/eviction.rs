@@ -15,7 +15,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use kcp_engine::Instant;
 
-use class::{CLOSING, IDLE, PROTECTED_VALIDATED, STEPS, steps, sum};
+use class::{CLOSING, IDLE, STEPS, steps, sum};
 pub(crate) use class::{Class, PROTECTED, Rank, fills_share, level};
 pub(crate) use scope::Scope;
 
@@ -23,6 +23,7 @@ use crate::deadlines::SessionId;
 use crate::session::{Session, SessionCell};
 
 mod class;
+mod populous;
 mod scope;
 
 /// The order of eviction of one endpoint.
@@ -101,6 +102,9 @@ impl EvictionOrder {
                 Class::Idle if !scope.is_prefix() => {
                     self.idle_of_the_most_populous(scope, newcomer, now)
                 }
+                Class::Idle => self
+                    .idle_of_the_most_populous_host(scope, limit, newcomer, now)
+                    .or_else(|| self.longest_silent(scope, class, level, class.protection(), now)),
                 _ => self.longest_silent(scope, class, level, class.protection(), now),
             };
             if let Some(cell) = found {
@@ -175,29 +179,6 @@ impl EvictionOrder {
         }
     }
 
-    /// A prefix that has more sessions than the newcomer's gives one up after a second of silence.
-    fn idle_of_the_most_populous(
-        &mut self,
-        scope: Scope,
-        newcomer: SocketAddr,
-        now: Instant,
-    ) -> Option<Arc<SessionCell>> {
-        let own = self.count(Scope::prefix(newcomer));
-        let range = (scope, 0, Scope::TABLE)..=(scope, usize::MAX, Scope::LAST);
-        let populous = self.populous.range(range).rev();
-        let prefixes: Vec<(usize, Scope)> = populous
-            .take(PREFIXES)
-            .map(|&(_, idle, prefix)| (idle, prefix))
-            .collect();
-        prefixes.into_iter().find_map(|(idle, prefix)| {
-            let protection = match idle > own {
-                true => PROTECTED,
-                false => PROTECTED_VALIDATED,
-            };
-            self.longest_silent(prefix, Class::Idle, 0, protection, now)
-        })
-    }
-
     fn put(&mut self, cell: &Arc<SessionCell>, rank: Rank) {
         for scope in Scope::all_of(cell.peer) {
             let key = (scope, rank, cell.id);
@@ -261,11 +242,9 @@ impl Checks {
 
 /// A millisecond or so.
 const CHECKS_PER_WINDOW: usize = 8_192;
-/// Unvalidated sessions from which one is drawn, and how many are passed over at the cost of a check.
+/// Sessions from which one is drawn or that are counted, and how many of them go at the cost of a check.
 const MOST_DRAWN_FROM: usize = 4_096;
 const STEPS_PER_CHECK: usize = 16;
-/// Prefixes that are searched for a session that is idle.
-const PREFIXES: usize = 8;
 
 #[cfg(test)]
 mod tests {

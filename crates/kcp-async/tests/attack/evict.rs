@@ -109,13 +109,23 @@ async fn the_most_populous_prefix_makes_room() {
     assert_eq!((few.evicted(), many.evicted()), (0, 15));
 }
 
+/// As many sessions of a prefix, the same number from each of so many hosts.
+async fn prefix_of(net: &Net, sessions: usize, hosts: usize) -> Vec<Attacker> {
+    let mut held = Vec::new();
+    for n in 1..=hosts {
+        let from = format!("10.9.1.{n}:7");
+        held.push(validated(net, &from, SERVER, sessions / hosts).await);
+    }
+    held
+}
+
 /// A prefix that is full lets its own clients in too, once one of its sessions is silent for a minute.
 #[tokio::test(start_paused = true)]
 async fn a_full_prefix_makes_room_for_its_own() {
     let net = Net::clean();
     let server = net.endpoint(SERVER, small_table());
     echo(&server);
-    let _attacker = validated(&net, "10.9.1.1:7", SERVER, 64).await;
+    let _neighbours = prefix_of(&net, 64, 16).await;
     assert_eq!(server.stats().sessions, 64);
     sleep(secs(2)).await;
     net.raw("10.9.1.78:7").send(addr(SERVER), &opener(1));
@@ -128,6 +138,47 @@ async fn a_full_prefix_makes_room_for_its_own() {
         (server.stats().sessions, server.stats().evicted_idle),
         (64, 1)
     );
+}
+
+/// One host has all the sessions of its prefix and uses each now and then: the clients beside it were shut out for as
+/// long as it did, by 2 kB/s.
+#[tokio::test(start_paused = true)]
+async fn one_host_does_not_keep_its_prefix_to_itself() {
+    for (host, beside) in [("10.9.1.1", "10.9.1"), ("[2001:db8:0:1::1]", "[2001:db8:0")] {
+        let net = Net::clean();
+        let is_ipv4 = !host.starts_with('[');
+        let server = if is_ipv4 {
+            SERVER
+        } else {
+            "[2001:db8:ffff::1]:4000"
+        };
+        let endpoint = net.endpoint(server, turbo());
+        echo(&endpoint);
+        let mut held = Vec::new();
+        for port in 1..=16 {
+            held.push(validated(&net, &format!("{host}:{port}"), server, 64).await);
+        }
+        assert_eq!(endpoint.stats().sessions, 1_024);
+        let mut clients = Vec::new();
+        for n in 2..12 {
+            for stream in held.iter().flat_map(|attacker| &attacker.streams) {
+                // Those that were displaced fail.
+                let _ = stream.send(b"still here").await;
+            }
+            sleep(secs(25)).await;
+            let from = match is_ipv4 {
+                true => format!("{beside}.{n}:7"),
+                false => format!("{beside}:{n}::1]:7"),
+            };
+            clients.push(served(&net, &from, server).await);
+        }
+        assert_eq!(endpoint.stats().evicted_idle, 10);
+        assert!(
+            clients
+                .iter()
+                .all(|(_, stream)| stream.close_reason().is_none())
+        );
+    }
 }
 
 /// IPv6: 256 prefixes of one site, then many sites of one provider.
@@ -192,14 +243,21 @@ async fn a_flood_ends_no_validated_session_of_its_own_prefix() {
 
 #[tokio::test(start_paused = true)]
 async fn validated_sessions_keep_fifteen_sixteenths_of_a_full_bound() {
-    for (prefixes, silent, ended) in [(1, 2, 0), (1, 61, 4), (4, 2, 16), (4, 61, 16)] {
+    // In one prefix by many hosts or one, and in four.
+    for (prefixes, hosts, silent, ended) in [
+        (1, 16, 2, 0),
+        (1, 16, 61, 4),
+        (1, 1, 2, 4),
+        (4, 1, 2, 16),
+        (4, 1, 61, 16),
+    ] {
         let net = Net::clean();
         let (server, wire) = Wire::server(&net, small_table());
         echo(&server);
         let mut held = Vec::new();
-        for n in 1..=prefixes {
-            let from = format!("10.9.{n}.1:7");
-            held.push(validated(&net, &from, SERVER, 64).await);
+        for (n, host) in (1..=prefixes).flat_map(|n| (1..=hosts).map(move |host| (n, host))) {
+            let from = format!("10.9.{n}.{host}:7");
+            held.push(validated(&net, &from, SERVER, 64 / hosts).await);
         }
         sleep(secs(silent)).await;
         let forged = |n: u32| match prefixes {
@@ -214,7 +272,7 @@ async fn validated_sessions_keep_fifteen_sixteenths_of_a_full_bound() {
         assert_eq!(
             server.stats().evicted_idle,
             ended,
-            "{prefixes} prefixes silent for {silent} s"
+            "{prefixes} prefixes, {hosts} hosts in each, silent for {silent} s"
         );
     }
 }
@@ -282,20 +340,20 @@ async fn the_order_of_eviction() {
     let (forged, _) = server.accept().await.unwrap();
     forged.recv_message().await.unwrap();
     sleep(secs(61)).await;
-    // All others are in use.
+    // All others are in use, and no host has more than a sixteenth.
     let from = |host| {
         net.endpoint(
             &format!("10.0.0.{host}:1"),
             turbo().allow_shared_remote(true),
         )
     };
-    let busy = [from(24), from(25), from(26)];
+    let busy: Vec<_> = (24..40).map(from).collect();
     let mut busy_streams = Vec::new();
     for n in 0..123 {
-        busy_streams.push(answer_one(&busy[n % 3], &server).await);
+        busy_streams.push(answer_one(&busy[n % 16], &server).await);
     }
     assert_eq!(server.stats().sessions, 128);
-    let newcomers = net.raw("10.0.0.30:1");
+    let newcomers = net.raw("10.0.0.200:1");
     let mut reasons = Vec::new();
     for conv in 1..=6 {
         newcomers.send(addr(SERVER), &opener(conv));

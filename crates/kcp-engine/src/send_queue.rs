@@ -134,34 +134,44 @@ impl SendQueue {
     /// then have at most `most_fragments`. The first message keeps its fragments if it has `begun` to be sent.
     #[cold]
     pub(crate) fn recut(&mut self, mss: usize, most_fragments: usize, mut begun: bool) {
-        if self
-            .segments
-            .iter()
-            .all(|segment| segment.len as usize <= mss)
-        {
+        let is_long = |segment: &Queued| segment.len as usize > mss;
+        if !self.segments.iter().any(is_long) {
             return;
         }
         let mut bytes = Vec::new();
         let mut together = Vec::new();
-        for segment in core::mem::take(&mut self.segments) {
+        let mut segments = core::mem::take(&mut self.segments).into_iter().peekable();
+        while let Some(segment) = segments.next() {
+            let is_long = is_long(&segment);
             together.push(segment);
-            if segment.message && segment.frg > 0 {
+            let goes_on = match together[0].message {
+                true => together[together.len() - 1].frg > 0,
+                // The rest of a long one leaves with what follows it.
+                false => {
+                    is_long
+                        && segments
+                            .peek()
+                            .is_some_and(|next| !next.message && !next.fin)
+                }
+            };
+            if goes_on {
                 continue;
             }
             let len: usize = together.iter().map(|part| part.len as usize).sum();
-            let keeps = segment.message && (begun || len.div_ceil(mss) > most_fragments);
+            let is_message = together[0].message;
+            let keeps = is_message && (begun || len.div_ceil(mss) > most_fragments);
             begun = false;
-            bytes.clear();
-            if keeps || segment.fin || len == 0 {
+            if keeps || len == 0 {
                 self.segments.extend(together.drain(..));
                 continue;
             }
+            bytes.clear();
             for part in together.drain(..) {
                 let len = part.len as usize;
                 bytes.extend_from_slice(self.store.payload(part.payload, len));
                 self.store.release(part.payload, len);
             }
-            self.push(&bytes, !segment.message, mss);
+            self.push(&bytes, !is_message, mss);
         }
     }
 

@@ -158,6 +158,22 @@ fn a_limit_cuts_new_segments_only() {
     }
 }
 
+/// protocol.md 2.3.2: what is left of a long segment leaves with what follows it, and not alone.
+#[test]
+fn a_limit_leaves_no_splinters_of_a_stream() {
+    let mut s = Script::as_c(&plain());
+    s.engine.write(&[9; 3 * MSS + 100]).unwrap();
+    s.engine.write(&[8; 10]).unwrap();
+    assert_eq!(s.engine.wait_snd(), 5);
+    s.engine.set_new_segment_limit(1_232);
+    s.tick(10).sends(&[
+        "PUSH 0 ts=10 len=1208",
+        "PUSH 1 ts=10 len=1208",
+        "PUSH 2 ts=10 len=1208",
+        "PUSH 3 ts=10 len=604 | PUSH 4 ts=10 len=10",
+    ]);
+}
+
 /// protocol.md 2.3.2: small messages share a datagram of the limit, not of the mtu.
 #[test]
 fn a_limit_bounds_datagrams_of_several_segments() {

@@ -190,9 +190,13 @@ impl Receiver {
             return Stale::None;
         }
         let count = self.reordered;
+        // What was let go before stays lost.
+        let before = self.stale.lost;
+        let missing = before.filter(|_| self.awaits_lost());
+        let until = before.filter(|before| self.furthest.is_before(before.until));
         self.stale.lost = Some(Lost {
-            missing: self.next,
-            until: self.furthest,
+            missing: missing.map_or(self.next, |before| before.missing),
+            until: until.map_or(self.furthest, |before| before.until),
         });
         self.drop_reordered();
         self.settle_memory();

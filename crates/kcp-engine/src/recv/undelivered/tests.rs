@@ -237,6 +237,28 @@ fn a_peer_that_has_sent_all_is_told() {
     }
 }
 
+/// What was let go is awaited, and more behind it is let go: found by the fuzz target `pair`. The peer was validated
+/// then, and its reader waited for ever.
+#[test]
+fn what_was_let_go_is_not_forgotten_with_more() {
+    let memory = unbounded();
+    for validated in [false, true] {
+        let mut receiver = unvalidated(&memory);
+        for sn in 1..6 {
+            receiver.insert(Sn::new(sn), 0, false, b"x");
+        }
+        receiver.watch(at(0));
+        assert_eq!(receiver.expire(at(60)), Stale::Gap(5));
+        for sn in [2, 0] {
+            receiver.insert(Sn::new(sn), 0, false, b"x");
+            receiver.watch(at(61));
+        }
+        assert_eq!(receiver.expire(at(121)), Stale::Gap(1));
+        receiver.set_stranger(!validated);
+        assert_eq!(receiver.expire(at(181)), Stale::Stream);
+    }
+}
+
 /// A validated peer's gap stays, whatever was let go before.
 #[test]
 fn nothing_of_a_validated_peer_is_let_go() {

@@ -63,14 +63,26 @@ impl EvictionOrder {
         if count <= share || count <= own.unwrap_or_default() {
             return None;
         }
-        let is_silent = |cell: &&Arc<SessionCell>| {
-            let rank = cell.state.lock("host").rank();
-            rank.class == Class::Idle && now.saturating_since(rank.silent_since) > PROTECTED
-        };
         let of_host = self
             .idle_of(prefix)
             .filter(|cell| Scope::host(cell.peer) == host);
-        of_host.take(MOST_ASKED).find(is_silent).map(Arc::clone)
+        let asked: Vec<_> = of_host.take(MOST_ASKED).map(Arc::clone).collect();
+        asked.into_iter().find(|cell| self.is_idle_now(cell, now))
+    }
+
+    /// Whether a session may be displaced by its host's neighbours. One that was heard since it got its entry is moved
+    /// back, or those in front, kept in use, would hide the others.
+    fn is_idle_now(&mut self, cell: &Arc<SessionCell>, now: Instant) -> bool {
+        let mut session = cell.state.lock("host");
+        let rank = session.rank();
+        if rank.class == Class::Idle && now.saturating_since(rank.silent_since) > PROTECTED {
+            return true;
+        }
+        if session.ranked != Some(rank) {
+            self.leave(cell, &mut session);
+            self.enter(cell, &mut session);
+        }
+        false
     }
 
     /// Sessions of [`Class::Idle`] in a scope, in the order of eviction.

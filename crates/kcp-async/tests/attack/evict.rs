@@ -141,7 +141,7 @@ async fn a_full_prefix_makes_room_for_its_own() {
 }
 
 /// One host has all the sessions of its prefix and uses each now and then: the clients beside it were shut out for as
-/// long as it did, by 2 kB/s.
+/// long as it did, by 2 kB/s. Those in front of the order, kept fresh all the time, hide none of the others.
 #[tokio::test(start_paused = true)]
 async fn one_host_does_not_keep_its_prefix_to_itself() {
     for (host, beside) in [("10.9.1.1", "10.9.1"), ("[2001:db8:0:1::1]", "[2001:db8:0")] {
@@ -165,12 +165,26 @@ async fn one_host_does_not_keep_its_prefix_to_itself() {
                 // Those that were displaced fail.
                 let _ = stream.send(b"still here").await;
             }
-            sleep(secs(25)).await;
             let from = match is_ipv4 {
                 true => format!("{beside}.{n}:7"),
                 false => format!("{beside}:{n}::1]:7"),
             };
-            clients.push(served(&net, &from, server).await);
+            let fresh = async {
+                loop {
+                    for stream in held.iter().take(2).flat_map(|host| &host.streams) {
+                        let _ = stream.send(b"fresh").await;
+                    }
+                    sleep(ms(700)).await;
+                }
+            };
+            let client = async {
+                sleep(secs(25)).await;
+                served(&net, &from, server).await
+            };
+            tokio::select! {
+                client = client => clients.push(client),
+                () = fresh => {}
+            }
         }
         assert_eq!(endpoint.stats().evicted_idle, 10);
         assert!(

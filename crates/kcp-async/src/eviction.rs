@@ -17,6 +17,7 @@ use kcp_engine::Instant;
 
 use class::{CLOSING, IDLE, STEPS, steps, sum};
 pub(crate) use class::{Class, PROTECTED, Rank, fills_share, level};
+use populous::HostsTurn;
 pub(crate) use scope::Scope;
 
 use crate::deadlines::SessionId;
@@ -36,6 +37,8 @@ pub(crate) struct EvictionOrder {
     /// Entries of unvalidated peers, for those who connect.
     unvalidated: Arc<AtomicUsize>,
     checks: Checks,
+    /// Full prefixes of which a host may have to make room.
+    hosts: HashMap<Scope, HostsTurn, RandomState>,
 }
 
 /// Sessions that may still be compared with their entry.
@@ -86,12 +89,13 @@ impl EvictionOrder {
     /// The session that a new one displaces in a full scope, if any may be.
     ///
     /// A class is spared while unvalidated sessions before it fill their share of the scope: those
-    /// displace each other, a second after their last datagram.
+    /// displace each other, a second after their last datagram. `repeats`: the newcomer was refused before.
     pub(crate) fn victim(
         &mut self,
         scope: Scope,
         limit: usize,
         newcomer: SocketAddr,
+        repeats: bool,
         now: Instant,
     ) -> Option<(Arc<SessionCell>, Class)> {
         for (step, (class, level)) in steps().enumerate() {
@@ -102,7 +106,7 @@ impl EvictionOrder {
                 Class::Idle if !scope.is_prefix() => {
                     self.idle_of_the_most_populous(scope, newcomer, now)
                 }
-                Class::Idle => self
+                Class::Idle if repeats => self
                     .idle_of_the_most_populous_host(scope, limit, newcomer, now)
                     .or_else(|| self.longest_silent(scope, class, level, class.protection(), now)),
                 _ => self.longest_silent(scope, class, level, class.protection(), now),

@@ -64,7 +64,7 @@ impl EndpointDriver {
             let limit = scope.limit(table, source);
             // Sessions that connected may have filled the table further than that.
             while self.sessions_in(router, scope) >= limit {
-                let first = self.eviction.victim(scope, limit, peer, now);
+                let first = self.eviction.victim(scope, limit, peer, repeats, now);
                 let victim = match (first, repeats) {
                     (None, true) => self
                         .draw()

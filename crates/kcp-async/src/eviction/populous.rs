@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use kcp_engine::Instant;
@@ -11,6 +12,7 @@ use super::class::{Class, IDLE, PROTECTED, PROTECTED_VALIDATED, Rank};
 use super::{EvictionOrder, MOST_DRAWN_FROM, STEPS_PER_CHECK, Scope};
 use crate::deadlines::SessionId;
 use crate::session::SessionCell;
+use crate::token_bucket::TokenBucket;
 
 impl EvictionOrder {
     /// A prefix that has more sessions than the newcomer's gives one up after a second of silence.
@@ -37,7 +39,8 @@ impl EvictionOrder {
     }
 
     /// Within a prefix a host gives one up after a second of silence if it has more than a sixteenth of what the
-    /// prefix may have, and more than the newcomer's: one host would keep all others of its prefix out.
+    /// prefix may have, and more than the newcomer's: one host would keep all others of its prefix out. As many as that
+    /// sixteenth at once, and in a minute: forged newcomers would end those of an honest one again and again.
     pub(super) fn idle_of_the_most_populous_host(
         &mut self,
         prefix: Scope,
@@ -47,10 +50,44 @@ impl EvictionOrder {
     ) -> Option<Arc<SessionCell>> {
         let share = limit / HOST_SHARE;
         let idle = self.counts.get(&prefix)?[IDLE] as usize;
-        let cost = 1 + idle.min(MOST_DRAWN_FROM) / STEPS_PER_CHECK;
-        if idle <= share || !self.checks.take_many(now, cost) {
+        if idle <= share.max(1) || !self.may_ask_hosts(prefix, share, now) {
             return None;
         }
+        if !self
+            .checks
+            .take_many(now, 1 + idle.min(MOST_DRAWN_FROM) / STEPS_PER_CHECK)
+        {
+            return None;
+        }
+        let found = self.idle_of_a_host_with_more(prefix, share, newcomer, now);
+        let turn = self.hosts.entry(prefix).or_default();
+        match found {
+            Some(_) => turn.displaced.spend(micros_each(share)),
+            None => turn.next = Some(now + ASKED_AGAIN_AFTER),
+        }
+        found
+    }
+
+    /// Whether a host of this prefix may have to give one up again.
+    fn may_ask_hosts(&mut self, prefix: Scope, share: usize, now: Instant) -> bool {
+        if self.hosts.len() >= MOST_PREFIXES {
+            let counts = &self.counts;
+            self.hosts.retain(|prefix, _| counts.contains_key(prefix));
+        }
+        let turn = self.hosts.entry(prefix).or_default();
+        turn.next.is_none_or(|next| next <= now)
+            && turn
+                .displaced
+                .has(now, 1, MINUTE_MICROS, micros_each(share))
+    }
+
+    fn idle_of_a_host_with_more(
+        &mut self,
+        prefix: Scope,
+        share: usize,
+        newcomer: SocketAddr,
+        now: Instant,
+    ) -> Option<Arc<SessionCell>> {
         let mut counts: HashMap<Scope, usize, RandomState> = HashMap::default();
         for cell in self.idle_of(prefix) {
             *counts.entry(Scope::host(cell.peer)).or_default() += 1;
@@ -99,6 +136,23 @@ impl EvictionOrder {
     }
 }
 
+/// Of one full prefix: when its hosts are looked at again, and what they gave up.
+#[derive(Debug, Default)]
+pub(super) struct HostsTurn {
+    next: Option<Instant>,
+    displaced: TokenBucket,
+}
+
+/// A bucket of `share` that fills in a minute.
+fn micros_each(share: usize) -> u64 {
+    MINUTE_MICROS / share.max(1) as u64
+}
+
+const MINUTE_MICROS: u64 = 60_000_000;
+/// When no host had one to give up: to count them takes time.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Beyond so many, those that have no session any more are forgotten.
+const MOST_PREFIXES: usize = 1_024;
 /// Part of a prefix that a host may have before it makes room for others.
 const HOST_SHARE: usize = 16;
 /// Sessions of such a host that are asked whether they are silent.

@@ -185,6 +185,10 @@ async fn one_host_does_not_keep_its_prefix_to_itself() {
                 client = client => clients.push(client),
                 () = fresh => {}
             }
+            // What is silent for a minute goes first.
+            for (_, stream) in &clients {
+                stream.send(b"in use").await.unwrap();
+            }
         }
         assert_eq!(endpoint.stats().evicted_idle, 10);
         assert!(
@@ -261,7 +265,7 @@ async fn validated_sessions_keep_fifteen_sixteenths_of_a_full_bound() {
     for (prefixes, hosts, silent, ended) in [
         (1, 16, 2, 0),
         (1, 16, 61, 4),
-        (1, 1, 2, 4),
+        (1, 1, 2, 0),
         (4, 1, 2, 16),
         (4, 1, 61, 16),
     ] {
@@ -289,6 +293,26 @@ async fn validated_sessions_keep_fifteen_sixteenths_of_a_full_bound() {
             "{prefixes} prefixes, {hosts} hosts in each, silent for {silent} s"
         );
     }
+}
+
+/// Forged newcomers that repeat themselves, and a host that has all sessions of its prefix (a NAT, a relay): they end a
+/// sixteenth of them at once, and another in each minute.
+#[tokio::test(start_paused = true)]
+async fn a_flood_ends_few_sessions_of_a_host_with_many() {
+    let net = Net::clean();
+    let (server, wire) = Wire::server(&net, small_table());
+    echo(&server);
+    let _held = validated(&net, "10.9.1.1:7", SERVER, 64).await;
+    sleep(secs(2)).await;
+    for second in 0..59 {
+        let forged = |n: u32| (addr(&format!("10.9.1.200:{}", 2_000 + n)), opener(n + 1));
+        for _ in 0..2 {
+            wire.flood((70 * second..70 * second + 70).map(forged))
+                .await;
+            sleep(ms(500)).await;
+        }
+    }
+    assert!((4..=8).contains(&server.stats().evicted_idle));
 }
 
 /// One address with all the sessions that it may have, and forged datagrams in its name.

@@ -1,6 +1,8 @@
 //! Segments that the peer does not have although no time-out has told so: those that came while its window was 0, and
 //! those that an answer to a later question shows to be lost (`docs/protocol.md` 11.9).
 
+use core::ops::RangeInclusive;
+
 use super::KcpEngine;
 use crate::in_flight::InFlight;
 use crate::seq::{Sn, WireTs};
@@ -48,7 +50,7 @@ impl KcpEngine {
                 let age = self.clock.now().saturating_since(record.last_sent);
                 let left = self.rto().saturating_sub(age).as_millis() as u32;
                 let resend_at = now.plus(left);
-                if record.xmit >= 2 && resend_at < record.resend_at {
+                if REFUSED_TRANSMISSIONS.contains(&record.xmit) && resend_at < record.resend_at {
                     self.store_due(InFlight {
                         resend_at,
                         rto_ms,
@@ -88,6 +90,9 @@ impl KcpEngine {
     }
 }
 
+/// How often a segment has been sent that this concerns: it has timed out, and a window that closes and opens without
+/// an acknowledgement undoes the backoff only for so long.
+const REFUSED_TRANSMISSIONS: RangeInclusive<u32> = 2..=16;
 /// Segments that are looked at for each datagram. The ACKs of those bring the next datagrams.
 const REFUSED_AT_ONCE: u32 = 256;
 /// How long before a question a segment must have left: no path that is in use reorders by more.

@@ -262,6 +262,26 @@ fn what_a_closed_window_refused_is_looked_at_in_parts() {
     assert_eq!(left, [93 + 256, 93 + 512]);
 }
 
+/// protocol.md 11.5: the peer is gone, and forged WASKs close and open the window each second. 48 bytes a second made
+/// 519 kB a second, without end.
+#[test]
+fn a_window_that_flaps_undoes_no_backoff_for_ever() {
+    let mut s = on_a_wide_path();
+    s.engine.write(&alloc::vec![0; 90 * 1_376]).unwrap();
+    let mut sent = [0, 0];
+    for now in (100..240_000).step_by(10) {
+        if now % 1_000 == 0 {
+            s.at(now)
+                .input(&[0, 1_024].map(|wnd| seg(Command::Wask, 0).una(93).wnd(wnd)));
+        }
+        let lines = s.tick(now).drain().join(" ");
+        sent[usize::from(now > 120_000)] += lines.matches("PUSH").count();
+    }
+    // 16 each, 17 to back off by half as much again from 100 ms to a minute, and one more; then one or two a minute.
+    assert!(sent[0] <= 90 * 35, "{sent:?}");
+    assert!(sent[1] <= 90 * 4, "{sent:?}");
+}
+
 /// protocol.md 11.6: a flush sends at most two trains, the rest follows at window / srtt.
 #[test]
 fn bursts_are_bounded() {

@@ -129,7 +129,7 @@ impl<'a> Puller<'a> {
                     self.judge(session, hash).await?
                 }
                 Received::Waiting => {
-                    session.waiting();
+                    session.waiting()?;
                     None
                 }
                 Received::Bye => return Ok(()),

@@ -194,7 +194,7 @@ where
         };
         match due.on_frame(frame) {
             Ok(Answer::Waiting) => {
-                session.waiting();
+                session.waiting()?;
                 progress = Progress::new(pace, session.outbound.acknowledged());
             }
             Ok(Answer::Abort { reason, text }) => return Err(session.peer_aborted(reason, &text)),

@@ -202,12 +202,20 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
         Ok(Some((slot, ticket)))
     }
 
-    /// The peer has us wait for a slot.
-    pub(super) fn waiting(&mut self) {
+    /// The peer has us wait for a slot. A peer for which we have slots may not: it would keep its own for as long as it
+    /// says so.
+    pub(super) fn waiting(&mut self) -> Result<(), End> {
+        if self.context.place.is_some() {
+            return Err(self.violation(&Violation::Unexpected {
+                got: "Wait",
+                expected: "a frame of a connecting side",
+            }));
+        }
         if !std::mem::replace(&mut self.told_to_wait, true) {
             let text = format!("{} is busy: waiting for a slot", self.context.peer);
             self.context.output.console.note(&text);
         }
+        Ok(())
     }
 
     async fn work(&mut self, job: &Job, files: &mut Files) -> Result<(), End> {

@@ -30,6 +30,20 @@ async fn a_session_without_a_slot_waits_and_is_told() {
     assert_eq!(scratch.names(), ["file"]);
 }
 
+/// Only the side that has the slots sends Wait: a sender that repeated it kept its slot without a file, for ever.
+#[tokio::test]
+async fn a_peer_with_a_slot_may_not_have_us_wait() {
+    let scratch = Scratch::new();
+    let admission = Admission::new();
+    let report = in_line(&admission, &scratch, |mut peer| async move {
+        peer.greet_as_sender().await;
+        peer.send(Frame::Wait).await;
+        peer.expect_abort(Reason::Protocol).await;
+    })
+    .await;
+    assert_eq!(kind(&report), Kind::Protocol);
+}
+
 #[tokio::test]
 async fn a_session_that_waits_cannot_fill_memory() {
     let scratch = Scratch::new();

@@ -288,17 +288,25 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
             .map_err(|error| self.broken(error))
     }
 
-    /// Fails if the peer sent on before `before`, which it should have waited for.
+    /// Fails if the peer sent on before `before`, which it should have waited for. It waits for nothing to tell that it
+    /// has no slot for us yet.
     pub(super) async fn nothing_early(&mut self, before: &'static str) -> Result<(), End> {
-        match self.inbound.early().await {
-            Ok(None) => Ok(()),
-            Ok(Some(Frame::Abort { reason, text })) => Err(self.peer_aborted(reason, &text)),
-            Ok(Some(_)) | Err(LinkError::Early) => {
-                Err(self.violation(&Violation::Early { before }))
-            }
-            Err(error) => Err(self.broken(error)),
+        loop {
+            return match self.inbound.early().await {
+                Ok(None) => Ok(()),
+                Ok(Some(Frame::Wait)) => {
+                    self.waiting()?;
+                    continue;
+                }
+                Ok(Some(Frame::Abort { reason, text })) => Err(self.peer_aborted(reason, &text)),
+                Ok(Some(_)) | Err(LinkError::Early) => {
+                    Err(self.violation(&Violation::Early { before }))
+                }
+                Err(error) => Err(self.broken(error)),
+            };
         }
     }
+
     /// Sends a frame.
     pub(super) async fn send(&mut self, frame: &Frame) -> Result<(), End> {
         self.outbound

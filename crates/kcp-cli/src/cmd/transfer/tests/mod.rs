@@ -69,6 +69,11 @@ impl Peer {
 
     /// The greeting of a listener.
     async fn be_greeted(&mut self) {
+        self.be_greeted_and(&[]).await;
+    }
+
+    /// And sends these frames before the answer is confirmed.
+    async fn be_greeted_and(&mut self, frames: &[Frame]) {
         let hello = self.next().await;
         let Frame::Hello {
             version: VERSION,
@@ -83,7 +88,7 @@ impl Peer {
             echo: nonce,
             nonce: NONCE,
         };
-        self.send(welcome).await;
+        self.send_all(&[&[welcome], frames].concat()).await;
         assert_eq!(self.next().await, Frame::Confirm { echo: NONCE });
     }
 

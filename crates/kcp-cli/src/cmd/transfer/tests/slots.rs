@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::admission::{Admission, Place, Slot, Ticket};
 use super::super::report::SessionReport;
 use super::super::session::Side;
-use super::{Peer, Scratch, against_in, blind_file, kind, pull};
+use super::{Peer, Scratch, against, against_in, blind_file, kind, offer, pull, push};
 use crate::copy::{Frame, Reason};
 use crate::error::Kind;
 
@@ -28,6 +28,24 @@ async fn a_session_without_a_slot_waits_and_is_told() {
     .await;
     report.result().unwrap();
     assert_eq!(scratch.names(), ["file"]);
+}
+
+/// A receiver without a slot says so as soon as it knows its peer, so before the offer or after it. One of eight
+/// honest senders was told that it breaks the protocol.
+#[tokio::test]
+async fn a_sender_may_be_told_to_wait_before_it_offers() {
+    let scratch = Scratch::new();
+    let report = against(Side::Connecting, push(&scratch), |mut peer| async move {
+        peer.be_greeted_and(&[Frame::Wait, Frame::Wait]).await;
+        assert_eq!(peer.next().await, offer("file", 7));
+        peer.send(Frame::Wait).await;
+        let text = String::new();
+        let reason = Reason::TooMany;
+        peer.send(Frame::Decline { reason, text }).await;
+        assert_eq!(peer.next().await, Frame::Bye);
+    })
+    .await;
+    assert_eq!(kind(&report), Kind::Refused);
 }
 
 /// Only the side that has the slots sends Wait: a sender that repeated it kept its slot without a file, for ever.

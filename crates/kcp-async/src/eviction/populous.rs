@@ -1,7 +1,7 @@
 //! Those that have most make room first: prefixes within a network, hosts within a prefix.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,11 +88,11 @@ impl EvictionOrder {
         newcomer: SocketAddr,
         now: Instant,
     ) -> Option<Arc<SessionCell>> {
-        let mut counts: HashMap<Scope, usize, RandomState> = HashMap::default();
+        let mut counts: HashMap<u64, usize, RandomState> = HashMap::default();
         for cell in self.idle_of(prefix) {
-            *counts.entry(Scope::host(cell.peer)).or_default() += 1;
+            *counts.entry(host_of(cell.peer)).or_default() += 1;
         }
-        let own = counts.get(&Scope::host(newcomer)).copied();
+        let own = counts.get(&host_of(newcomer)).copied();
         let most = counts
             .into_iter()
             .max_by_key(|&(host, count)| (count, host));
@@ -102,7 +102,7 @@ impl EvictionOrder {
         }
         let of_host = self
             .idle_of(prefix)
-            .filter(|cell| Scope::host(cell.peer) == host);
+            .filter(|cell| host_of(cell.peer) == host);
         let asked: Vec<_> = of_host.take(MOST_ASKED).map(Arc::clone).collect();
         asked.into_iter().find(|cell| self.is_idle_now(cell, now))
     }
@@ -133,6 +133,14 @@ impl EvictionOrder {
         let idle = entries
             .take_while(move |&(&(at, rank, _), _)| at == scope && rank.class == Class::Idle);
         idle.map(|(_, cell)| cell).take(MOST_DRAWN_FROM)
+    }
+}
+
+/// One host of a prefix: an IPv4 address, an IPv6 /64.
+fn host_of(addr: SocketAddr) -> u64 {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => u32::from(ip).into(),
+        IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
     }
 }
 

@@ -25,21 +25,6 @@ impl Scope {
         }
     }
 
-    /// One host of a prefix: an IPv4 address, an IPv6 /64. It has no bound of its own.
-    pub(super) fn host(addr: SocketAddr) -> Self {
-        match addr.ip().to_canonical() {
-            IpAddr::V4(ip) => {
-                let [a, b, c, d] = ip.octets();
-                Self([4, a, b, c, d, 0, 0, 0])
-            }
-            IpAddr::V6(ip) => {
-                let mut prefix = [0; 8];
-                prefix.copy_from_slice(&ip.octets()[..8]);
-                Self(prefix)
-            }
-        }
-    }
-
     /// Every scope of an address, outermost first: the table, for IPv6 /32 and /48, the prefix.
     pub(crate) fn all_of(addr: SocketAddr) -> impl Iterator<Item = Self> {
         let prefix = Self::prefix(addr);

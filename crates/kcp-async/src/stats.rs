@@ -116,7 +116,7 @@ pub struct EndpointStats {
     pub time_wait_reopened: u64,
     /// Conversations forgotten early to make room for others.
     pub time_wait_evicted: u64,
-    /// Bytes held now of what cannot be delivered yet, of the
+    /// Bytes held now of what cannot be delivered yet, and of unvalidated peers of what was not read, of the
     /// [`receive_memory`](crate::EndpointConfig::receive_memory).
     pub receive_memory: usize,
     /// Of those, bytes of sessions whose peer's address is not validated.

@@ -1,5 +1,5 @@
 //! A bound on what many sessions together hold of what cannot be delivered yet (`docs/protocol.md`
-//! 11.4): segments out of order, and messages of which a part is missing.
+//! 11.4): segments out of order, and messages of which a part is missing; of unvalidated peers whole messages too.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! What may be answered before the peer has proven that it sees us (`docs/protocol.md` 11.3).
+//! What may be answered before the peer has proven that it sees us (`docs/protocol.md` 11.3), and when it is challenged
+//! to (11.1).
 
 use crate::segment::IKCP_OVERHEAD;
 use crate::time::{Instant, Millis};

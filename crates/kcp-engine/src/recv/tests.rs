@@ -56,7 +56,7 @@ fn blocks_held_for_single_bytes_are_bounded() {
     }
 }
 
-/// A stranger's bytes take at most twice their number.
+/// The bytes of an unvalidated peer take at most twice their number.
 #[test]
 fn a_stranger_gets_little_memory() {
     for size in [1, 40, 600, 1_376, 5_000] {

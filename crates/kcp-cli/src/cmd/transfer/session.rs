@@ -291,19 +291,18 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
     /// Fails if the peer sent on before `before`, which it should have waited for. It waits for nothing to tell that it
     /// has no slot for us yet.
     pub(super) async fn nothing_early(&mut self, before: &'static str) -> Result<(), End> {
-        loop {
-            return match self.inbound.early().await {
-                Ok(None) => Ok(()),
-                Ok(Some(Frame::Wait)) => {
-                    self.waiting()?;
-                    continue;
-                }
-                Ok(Some(Frame::Abort { reason, text })) => Err(self.peer_aborted(reason, &text)),
-                Ok(Some(_)) | Err(LinkError::Early) => {
-                    Err(self.violation(&Violation::Early { before }))
-                }
-                Err(error) => Err(self.broken(error)),
-            };
+        let mut early = self.inbound.early().await;
+        while let Ok(Some(Frame::Wait)) = early {
+            self.waiting()?;
+            early = self.inbound.early().await;
+        }
+        match early {
+            Ok(None) => Ok(()),
+            Ok(Some(Frame::Abort { reason, text })) => Err(self.peer_aborted(reason, &text)),
+            Ok(Some(_)) | Err(LinkError::Early) => {
+                Err(self.violation(&Violation::Early { before }))
+            }
+            Err(error) => Err(self.broken(error)),
         }
     }
 

@@ -73,6 +73,8 @@ struct Record {
     validated: bool,
     source: Option<IpAddr>,
     asked: Option<Asked>,
+    /// Datagrams that answered a question which we did not ask.
+    wrong_echoes: u8,
     /// A datagram has come that may be the first of a new conversation.
     begun_again: bool,
     last_reset: Option<Instant>,
@@ -237,6 +239,7 @@ impl Record {
             validated: ending.validated,
             source: ending.source,
             asked: None,
+            wrong_echoes: 0,
             begun_again: false,
             last_reset: None,
             resets_left: if ending.tells { NOTICES } else { 0 },

@@ -239,6 +239,29 @@ fn the_record_goes_when_the_peer_begins_again() {
     }
 }
 
+/// protocol.md 12.3: a datagram has one guess at the time stamp of our question, a record 64.
+#[test]
+fn guessing_at_the_question_is_bounded() {
+    let reopened_after = |wrong: u32, datagram: &[u8]| {
+        let mut wait = TimeWait::default();
+        wait.insert(at(0), key(1), ORDERLY);
+        let mut receive = |bytes: &[u8]| wait.receive(at(0), key(1), bytes, || Some(4_711));
+        assert!(matches!(receive(&opener()), Some(Answer::Question(_))));
+        for guess in 0..wrong {
+            let many = wins(0, CLOSE_MARK | 2, 5_000 + guess).repeat(100);
+            assert_eq!(receive(&many), Some(Answer::Silence));
+        }
+        receive(datagram) == Some(Answer::Reopen)
+    };
+    let right = wins(0, CLOSE_MARK | 2, 4_711);
+    let behind_a_wrong_one = [wins(0, CLOSE_MARK | 2, 1), right.clone()].concat();
+    assert!(!reopened_after(0, &behind_a_wrong_one));
+    assert!(reopened_after(63, &right));
+    assert!(!reopened_after(64, &right));
+    // It does not begin anew.
+    assert!(!reopened_after(300, &right));
+}
+
 /// protocol.md 12.3: where the finished conversation's una was 0 too, the answer would tell nothing.
 #[test]
 fn a_peer_that_never_received_anything_is_refused_in_silence() {

@@ -4,7 +4,7 @@
 //! the order of eviction. Entries are not moved when something is heard: one that reaches the front
 //! is compared with its session, and moved back if the session was heard since. So a datagram
 //! costs nothing, and a search costs a lookup and what had to be moved: each session at most once
-//! a second, [`CHECKS_PER_WINDOW`] of them in 100 ms. Sessions that connected are never evicted.
+//! a second, [`CHECKS_PER_WINDOW`] of them in 100 ms, a part of these for one full scope. Sessions that connected are never evicted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -46,6 +46,10 @@ pub(crate) struct EvictionOrder {
 struct Checks {
     window: u64,
     spent: usize,
+    /// By full scopes: newcomers to one are not to use up what others need.
+    by_scope: HashMap<Scope, usize, RandomState>,
+    /// The one that is searched.
+    full: Option<Scope>,
 }
 
 impl EvictionOrder {
@@ -98,6 +102,7 @@ impl EvictionOrder {
         repeats: bool,
         now: Instant,
     ) -> Option<(Arc<SessionCell>, Class)> {
+        self.checks.begin(now, scope);
         for (step, (class, level)) in steps().enumerate() {
             if self.is_spared(scope, step, limit) {
                 return None;
@@ -130,7 +135,8 @@ impl EvictionOrder {
         let counts = self.counts.get(&scope)?;
         let unvalidated = sum(&counts[..CLOSING]).min(MOST_DRAWN_FROM);
         let drawn = (random as usize).checked_rem(unvalidated)?;
-        if !self.checks.take_many(now, 1 + drawn / STEPS_PER_CHECK) {
+        self.checks.begin(now, scope);
+        if !self.checks.take(1 + drawn / STEPS_PER_CHECK) {
             return None;
         }
         let first = Rank {
@@ -168,7 +174,7 @@ impl EvictionOrder {
             let (&(at, rank, _), cell) = self.entries.range(from..).next()?;
             let is_here = (at, rank.class, rank.level) == (scope, class, level);
             let silent = now.saturating_since(rank.silent_since) > protection;
-            if !is_here || !silent || !self.checks.take(now) {
+            if !is_here || !silent || !self.checks.take(1) {
                 return None;
             }
             let cell = Arc::clone(cell);
@@ -230,17 +236,28 @@ impl EvictionOrder {
 }
 
 impl Checks {
-    fn take(&mut self, now: Instant) -> bool {
-        self.take_many(now, 1)
-    }
-
-    fn take_many(&mut self, now: Instant, checks: usize) -> bool {
+    /// From now on checks are for this full scope.
+    fn begin(&mut self, now: Instant, full: Scope) {
         let window = now.as_micros() / 100_000;
         if window != self.window {
-            *self = Self { window, spent: 0 };
+            self.window = window;
+            self.spent = 0;
+            self.by_scope.clear();
         }
+        self.full = Some(full);
+    }
+
+    /// Takes some. `false` if the scope has had its part, or all are used up.
+    fn take(&mut self, checks: usize) -> bool {
+        let Some(full) = self.full else { return false };
+        let of_scope = self.by_scope.entry(full).or_default();
+        let part = full.part_of(CHECKS_PER_WINDOW);
+        if *of_scope + checks > part || self.spent + checks > CHECKS_PER_WINDOW {
+            return false;
+        }
+        *of_scope += checks;
         self.spent += checks;
-        self.spent <= CHECKS_PER_WINDOW
+        true
     }
 }
 
@@ -258,8 +275,16 @@ mod tests {
     fn checks_are_bounded() {
         let mut checks = Checks::default();
         let at = |ms: u64| Instant::from_micros(ms * 1_000);
-        let taken = (0..100_000).filter(|_| checks.take(at(50))).count();
-        assert_eq!(taken, CHECKS_PER_WINDOW);
-        assert!(checks.take(at(100)));
+        let mut taken = |ms: u64, full: Scope| {
+            checks.begin(at(ms), full);
+            (0..100_000).filter(|_| checks.take(1)).count()
+        };
+        let prefix = |n: u8| Scope::prefix(([10, 0, n, 1], 9).into());
+        // What newcomers to one full prefix use up leaves enough for seven others.
+        let of_prefixes: Vec<usize> = (0..10).map(|n| taken(50, prefix(n))).collect();
+        assert_eq!(of_prefixes, [[1_024; 8].as_slice(), &[0, 0]].concat());
+        assert_eq!(taken(50, Scope::TABLE), 0);
+        assert_eq!(taken(100, Scope::TABLE), 4_096);
+        assert_eq!(taken(100, prefix(0)), 1_024);
     }
 }

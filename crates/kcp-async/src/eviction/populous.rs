@@ -53,10 +53,8 @@ impl EvictionOrder {
         if idle <= share.max(1) || !self.may_ask_hosts(prefix, share, now) {
             return None;
         }
-        if !self
-            .checks
-            .take_many(now, 1 + idle.min(MOST_DRAWN_FROM) / STEPS_PER_CHECK)
-        {
+        let counted = idle.min(MOST_DRAWN_FROM);
+        if !self.checks.take(1 + counted / STEPS_PER_CHECK) {
             return None;
         }
         let found = self.idle_of_a_host_with_more(prefix, share, newcomer, now);

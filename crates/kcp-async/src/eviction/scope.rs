@@ -48,6 +48,14 @@ impl Scope {
         }
     }
 
+    /// The part of what all full scopes share that this one may take.
+    pub(super) const fn part_of(self, all: usize) -> usize {
+        match self.0[0] {
+            0 => all / 2,
+            _ => all / 8,
+        }
+    }
+
     pub(crate) const fn to_bytes(self) -> [u8; 8] {
         self.0
     }

@@ -23,11 +23,13 @@ pub(super) struct Survey {
 }
 
 impl EndpointDriver {
-    /// Makes room among the sessions that have not been accepted. `false` if there is none.
+    /// Makes room among the sessions that have not been accepted. `false` if there is none. `repeats`: as for
+    /// [`table_has_room`](Self::table_has_room).
     pub(super) fn backlog_has_room(
         &mut self,
         router: &mut Router<Arc<SessionCell>>,
         has_first: bool,
+        repeats: bool,
         now: Instant,
     ) -> bool {
         let backlog = self.shared.config.backlog();
@@ -40,7 +42,9 @@ impl EndpointDriver {
         if router.embryos() + waiting < backlog {
             return true;
         }
-        self.evict_embryo(router, now) || self.evict_waiting(router, now)
+        self.evict_embryo(router, now)
+            || self.evict_waiting(router, now)
+            || repeats && self.evict_any_waiting(router)
     }
 
     /// Makes room in the table, the networks around an address and for the address itself. `false`
@@ -127,6 +131,28 @@ impl EndpointDriver {
             }
         }
         false
+    }
+
+    /// One that waits for accept, by chance, unless it is validated.
+    fn evict_any_waiting(&mut self, router: &mut Router<Arc<SessionCell>>) -> bool {
+        let Some(random) = self.draw() else {
+            return false;
+        };
+        let queue = self.shared.accepted.lock("draw waiting");
+        let drawn = (random as usize).checked_rem(queue.ready.len());
+        let Some(cell) = drawn.and_then(|n| queue.ready.get(n)).map(Arc::clone) else {
+            return false;
+        };
+        drop(queue);
+        let mut session = cell.state.lock("draw waiting");
+        let class = session.class();
+        let still = session.end().is_none() && !session.life.is_accepted();
+        drop(session);
+        let found = still && !class.is_validated();
+        if found {
+            self.evict(router, &cell, class);
+        }
+        found
     }
 
     fn draw(&self) -> Option<u32> {

@@ -139,11 +139,13 @@ impl EndpointDriver {
     ) {
         let shared = Arc::clone(&self.shared);
         let config = &shared.config;
-        if !self.backlog_has_room(router, has_first, now) {
+        let was_refused = has_first && self.openings.has_refused(path.peer, conv);
+        if !self.backlog_has_room(router, has_first, was_refused, now) {
+            self.openings
+                .refuse(path.peer, conv, || shared.random().ok());
             shared.counters.dropped_backlog.add(1);
             return;
         }
-        let was_refused = has_first && self.openings.has_refused(path.peer, conv);
         if !self.table_has_room(router, path.peer, was_refused, now) {
             self.openings
                 .refuse(path.peer, conv, || shared.random().ok());

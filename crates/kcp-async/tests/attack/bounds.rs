@@ -37,6 +37,18 @@ impl Bound {
     }
 }
 
+/// The sessions that wait for accept.
+pub(crate) fn backlog(sessions: u32) -> Bound {
+    Bound {
+        name: "accept backlog",
+        config: turbo().accept_backlog(sessions as usize),
+        server: SERVER,
+        honest: HONEST,
+        full: sessions,
+        address: scattered,
+    }
+}
+
 /// One of each kind. The table has room for so many.
 pub(crate) fn bounds(table: u32) -> [Bound; 4] {
     let of = |name, honest, full, address| Bound {

@@ -8,7 +8,7 @@ use kcp_engine::Command;
 use kcp_netem::LinkConfig;
 use tokio::time::Instant;
 
-use crate::bounds::{Bound, bounds};
+use crate::bounds::{Bound, backlog, bounds};
 use crate::net::{Net, RawPeer, StockPeer, addr, ms, secs, segment, sleep};
 use crate::wire::{Wire, echo, figure, opener};
 
@@ -100,5 +100,30 @@ async fn repeated_forged_datagrams_keep_no_client_out() {
             answered += u32::from(stock_client(&bound, seed, 1_000).await.is_some());
         }
         assert_eq!(answered, SEEDS as u32, "{}", bound.name);
+    }
+}
+
+/// The same while the application accepts nothing: the client waits among the forged sessions.
+#[tokio::test(start_paused = true)]
+async fn fresh_forged_sessions_keep_no_client_out_of_the_backlog() {
+    let bound = backlog(256);
+    for seed in 0..SEEDS {
+        let net = Net::new(LinkConfig::new().delay(ms(10)), seed);
+        let config = bound.config.clone().simulation_seed(Some(seed));
+        let (server, wire) = Wire::server_at(&net, bound.server, config);
+        wire.admit(addr(bound.honest));
+        tokio::spawn(keep_full(wire, bound.clone(), 0));
+        sleep(ms(2_000)).await;
+        let mut client = StockPeer::new(net.raw(bound.honest), addr(bound.server), 0x7000_0000);
+        client.engine.send(b"hello").unwrap();
+        client.live(secs(2), |_| false).await;
+        let waiting = server.stats().waiting;
+        assert_eq!(waiting, bound.full as usize, "seed {seed}");
+        let mut has_client = false;
+        for _ in 0..waiting {
+            let (_stream, peer) = server.accept().await.unwrap();
+            has_client |= peer == addr(bound.honest);
+        }
+        assert!(has_client, "seed {seed}");
     }
 }

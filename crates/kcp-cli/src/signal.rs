@@ -25,6 +25,18 @@ impl Interrupt {
         Self(raised)
     }
 
+    /// From now on a write beyond the largest file that this process may make (RLIMIT_FSIZE) fails, and does not end
+    /// the process. Needs a tokio runtime.
+    pub(crate) fn survive_file_limit() {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let exceeded = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+            // The handler stays for good. Without it the system ends the process.
+            let _ = signal(exceeded);
+        }
+    }
+
     /// A signal raised by this process itself.
     pub(crate) const fn of(raised: watch::Receiver<bool>) -> Self {
         Self(raised)

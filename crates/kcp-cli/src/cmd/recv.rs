@@ -28,6 +28,7 @@ pub(crate) enum Source {
 /// Receives files.
 pub(crate) async fn run(mut options: Options, interrupt: &Interrupt) -> Result<(), Failure> {
     let removed = options.pull.prepare()?;
+    Interrupt::survive_file_limit();
     let Options {
         source,
         pull,

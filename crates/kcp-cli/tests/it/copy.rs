@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use kcp_netem::{Bitrate, Jitter, LinkConfig, Loss, Probability, Queue, Relay};
 
+#[cfg(unix)]
+use crate::support::listen_with_file_limit;
 use crate::support::{Scratch, kcp, listen, names};
 
 /// The last word of the line about `name`: the hash.
@@ -165,6 +167,22 @@ fn a_file_beyond_the_limit_is_refused() {
     kcp(&["send", &file, &address]).expect_code(0);
     receiver.finish().expect_code(0);
     assert_eq!(names(&into), ["small"]);
+}
+
+/// The system's limit on the size of a file is an error of that file's session: by default it ends the process.
+#[cfg(unix)]
+#[test]
+fn a_file_beyond_the_systems_limit_ends_its_session_only() {
+    let scratch = Scratch::new();
+    let (small, _) = scratch.file("small", 20);
+    let (large, _) = scratch.file("large", 300_000);
+    let into = scratch.directory("into");
+    let (receiver, address) = listen_with_file_limit(100, &["recv", "--into", &into]);
+    let run = kcp(&["send", &large, &address]).expect_code(5);
+    assert!(run.stderr.contains("cannot write large"), "{run:?}");
+    kcp(&["send", &small, &address]).expect_code(0);
+    assert_eq!(names(&into), ["small"]);
+    drop(receiver);
 }
 
 #[test]

@@ -47,8 +47,11 @@ pub(crate) fn kcp(args: &[&str]) -> Finished {
 /// Starts `kcp`.
 #[track_caller]
 pub(crate) fn start(args: &[&str]) -> Running {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_kcp"))
-        .args(args)
+    spawn(Command::new(env!("CARGO_BIN_EXE_kcp")).args(args))
+}
+
+fn spawn(command: &mut Command) -> Running {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -68,7 +71,25 @@ pub(crate) fn start(args: &[&str]) -> Running {
 pub(crate) fn listen(args: &[&str]) -> (Running, String) {
     let mut args = args.to_vec();
     args.extend(["--listen", "127.0.0.1:0"]);
-    let mut running = start(&args);
+    announced(start(&args))
+}
+
+/// The same under a limit on the size of a file, in blocks of a size that depends on the shell.
+#[cfg(unix)]
+#[track_caller]
+pub(crate) fn listen_with_file_limit(blocks: u32, args: &[&str]) -> (Running, String) {
+    let limited = format!("ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &limited, env!("CARGO_BIN_EXE_kcp")])
+        .args(args)
+        .args(["--listen", "127.0.0.1:0"]);
+    announced(spawn(&mut command))
+}
+
+/// A listener that has said where it listens.
+#[track_caller]
+fn announced(mut running: Running) -> (Running, String) {
     let line = running.stdout_line();
     let Some(address) = line.strip_prefix("listening on ") else {
         panic!(

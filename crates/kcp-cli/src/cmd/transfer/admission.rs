@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,6 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Debug)]
 pub(crate) struct Admission {
     slots: Arc<Semaphore>,
+    /// Sessions that wait for one, and whose host has not all that it may have.
+    waiting: AtomicUsize,
     hosts: Mutex<Hosts>,
 }
 
@@ -61,6 +63,7 @@ impl Admission {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             slots: Arc::new(Semaphore::new(SLOTS)),
+            waiting: AtomicUsize::new(0),
             hosts: Mutex::default(),
         })
     }
@@ -77,6 +80,11 @@ impl Place {
             host: Host::of(address),
             validated: Arc::default(),
         }
+    }
+
+    /// Whether a session of any host waits for a slot.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.admission.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Takes a validated session in. None: too many sessions, from its address or in all.
@@ -115,11 +123,29 @@ impl Ticket {
     pub(super) async fn slot(&self) -> Slot {
         // Semaphores of tokio are fair, and these are never closed.
         let of_host = self.slots_of_host.clone().acquire_owned().await.ok();
+        let waits = Waits::begin(&self.admission.waiting);
         let of_all = self.admission.slots.clone().acquire_owned().await.ok();
+        drop(waits);
         Slot {
             _of_host: of_host,
             _of_all: of_all,
         }
+    }
+}
+
+/// Counts a session for as long as it waits, also if that is cancelled.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

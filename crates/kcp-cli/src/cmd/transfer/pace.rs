@@ -31,6 +31,21 @@ pub(super) struct Progress {
 pub(super) enum Stalled {
     Nothing(Duration),
     TooSlow,
+    /// Others wait for the slot.
+    SlotWanted,
+}
+
+/// For how long a session that has a slot may still wait for its peer, if others wait for the slot.
+///
+/// It begins with `stall`, and what arrives earns more, up to that: a second for each [`SLOWEST`] bytes of a file and for
+/// each file that is through, a tenth for any other frame. A peer that offers what it knows to be declined, or files of a
+/// byte, every so often would otherwise keep its slot for weeks.
+#[derive(Debug)]
+pub(super) struct SlotTime {
+    most: Option<Duration>,
+    left: Duration,
+    counted: u64,
+    waits_since: Option<Instant>,
 }
 
 impl Progress {
@@ -89,6 +104,61 @@ impl Progress {
     }
 }
 
+impl SlotTime {
+    pub(super) fn new(pace: Pace) -> Self {
+        Self {
+            most: pace.stall,
+            left: pace.stall.unwrap_or_default(),
+            counted: 0,
+            waits_since: None,
+        }
+    }
+
+    /// This side waits for its peer from now on.
+    pub(super) fn begin_wait(&mut self) {
+        self.waits_since = Some(Instant::now());
+    }
+
+    /// Something has come.
+    pub(super) fn end_wait(&mut self) {
+        if let Some(since) = self.waits_since.take() {
+            self.left = self.left.saturating_sub(since.elapsed());
+        }
+    }
+
+    /// `count` bytes are through in all. `of_file`: what is new of them belongs to a file.
+    pub(super) fn count(&mut self, count: u64, of_file: bool) {
+        let new = count.saturating_sub(self.counted);
+        self.counted = count;
+        if of_file {
+            self.earn(Duration::from_millis(new.saturating_mul(1_000) / SLOWEST));
+        }
+    }
+
+    pub(super) fn earn_file(&mut self) {
+        self.earn(Duration::from_secs(1));
+    }
+
+    pub(super) fn earn_frame(&mut self) {
+        self.earn(Duration::from_millis(100));
+    }
+
+    fn earn(&mut self, time: Duration) {
+        self.left = (self.left + time).min(self.most.unwrap_or_default());
+    }
+
+    /// When to ask next whether it is spent. None: never.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let since = self.waits_since.filter(|_| self.most.is_some())?;
+        Some((since + self.left).max(Instant::now() + ASKED_AGAIN_AFTER))
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        let waited = self.waits_since.map(|since| since.elapsed());
+        self.most.is_some() && waited.is_some_and(|waited| waited >= self.left)
+    }
+}
+
 impl std::fmt::Display for Stalled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -98,6 +168,9 @@ impl std::fmt::Display for Stalled {
                 "less than {SLOWEST} bytes a second for {} s",
                 WINDOW.as_secs()
             ),
+            Self::SlotWanted => {
+                f.write_str("others wait for its slot, and it brings next to nothing")
+            }
         }
     }
 }
@@ -113,6 +186,8 @@ pub(super) async fn until(deadline: Option<Instant>) {
 /// Bytes a second; an eighth of what a link of 64 kbit/s carries.
 const SLOWEST: u64 = 1024;
 const WINDOW: Duration = Duration::from_secs(60);
+/// Whether others wait may change at any time.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -161,6 +236,36 @@ mod tests {
         assert_eq!(progress.check(0), Ok(()));
         tokio::time::advance(Duration::from_secs(30)).await;
         assert!(progress.check(0).is_err());
+    }
+
+    /// Who brings a file of a byte each second, 1 KiB a second, or ten frames, keeps its slot; at half of that it does not.
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_is_earned() {
+        let stall = Some(Duration::from_secs(30));
+        let spent_after = |every_ms: u64, earn: fn(&mut SlotTime, u64)| async move {
+            let mut time = SlotTime::new(Pace { stall });
+            for round in 1..=1_000 {
+                time.begin_wait();
+                tokio::time::advance(Duration::from_millis(every_ms)).await;
+                if time.is_spent() {
+                    return Some(round);
+                }
+                time.end_wait();
+                earn(&mut time, round);
+            }
+            None
+        };
+        let file: fn(&mut SlotTime, u64) = |time, _| time.earn_file();
+        let frame: fn(&mut SlotTime, u64) = |time, _| time.earn_frame();
+        let bytes: fn(&mut SlotTime, u64) = |time, round| time.count(round * 4_096, true);
+        let between: fn(&mut SlotTime, u64) = |time, round| time.count(round * 4_096, false);
+        assert_eq!(spent_after(1_000, file).await, None);
+        assert_eq!(spent_after(2_000, file).await, Some(29));
+        assert_eq!(spent_after(100, frame).await, None);
+        assert_eq!(spent_after(200, frame).await, Some(299));
+        assert_eq!(spent_after(4_000, bytes).await, None);
+        assert_eq!(spent_after(8_000, bytes).await, Some(7));
+        assert_eq!(spent_after(4_000, between).await, Some(8));
     }
 
     #[tokio::test(start_paused = true)]

@@ -163,13 +163,20 @@ impl<'a> Puller<'a> {
     {
         let received = session.inbound.received();
         let mut between = Progress::new(session.context.pace, received);
-        loop {
+        session.slot_time.begin_wait();
+        let frame = loop {
             let progress = self.current.as_mut().map(|current| &mut current.progress);
             let deadline = progress
                 .as_ref()
                 .map_or_else(|| between.deadline(), |p| p.deadline());
+            let slot_deadline = session.slot_deadline();
             tokio::select! {
-                frame = session.inbound.next() => return frame.map_err(|error| session.broken(error)),
+                frame = session.inbound.next() => break frame,
+                () = until(slot_deadline) => {
+                    let of_file = self.current.is_some();
+                    session.slot_time.count(session.inbound.received(), of_file);
+                    session.deserves_slot()?;
+                }
                 () = until(deadline) => {
                     let judged = match progress {
                         Some(progress) => progress.check(session.inbound.received()),
@@ -179,7 +186,12 @@ impl<'a> Puller<'a> {
                     judged.map_err(|stalled| session.stalled(stalled))?;
                 }
             }
-        }
+        };
+        session.slot_time.end_wait();
+        session.slot_time.earn_frame();
+        let of_file = self.current.is_some();
+        session.slot_time.count(session.inbound.received(), of_file);
+        frame.map_err(|error| session.broken(error))
     }
 
     /// Removes what is not complete.
@@ -373,6 +385,7 @@ impl<'a> Puller<'a> {
         };
         drop(meter);
         let took = started.elapsed();
+        session.slot_time.earn_file();
         if failure.is_none() {
             self.bytes = self.bytes.saturating_add(size);
         }

@@ -111,7 +111,10 @@ where
             outcome,
             hash: theirs,
             text,
-        } => Ok(report(Some(hash), judged(outcome, theirs == hash, &text))),
+        } => {
+            session.slot_time.earn_file();
+            Ok(report(Some(hash), judged(outcome, theirs == hash, &text)))
+        }
         _ => Err(out_of_order(session)),
     }
 }
@@ -134,15 +137,21 @@ where
     let mut progress = Progress::new(session.context.pace, session.outbound.acknowledged());
     while let Some(bytes) = source.next().await {
         let end = offset + bytes.len() as u64;
+        session.slot_time.begin_wait();
         session.outbound.queue(&Frame::Data { offset, bytes });
         let interjection = loop {
             let deadline = progress.deadline();
+            let slot_deadline = session.slot_deadline();
             tokio::select! {
                 flushed = session.outbound.flush() => match flushed {
                     Ok(()) => break None,
                     Err(error) => return Err(session.broken(error)),
                 },
                 frame = session.inbound.next() => break Some(frame),
+                () = until(slot_deadline) => {
+                    session.slot_time.count(session.outbound.acknowledged(), true);
+                    session.deserves_slot()?;
+                }
                 () = until(deadline) => {
                     let acknowledged = session.outbound.acknowledged();
                     let judged = progress.check(acknowledged);
@@ -158,6 +167,10 @@ where
                 Err(violation) => session.violation(&violation),
             });
         }
+        session.slot_time.end_wait();
+        session
+            .slot_time
+            .count(session.outbound.acknowledged(), true);
         offset = end;
         meter.set(offset);
     }
@@ -181,10 +194,16 @@ where
     let mut pace = session.context.pace;
     pace.stall = pace.stall.map(|stall| stall + more);
     let mut progress = Progress::new(pace, session.outbound.acknowledged());
+    session.slot_time.begin_wait();
     loop {
         let deadline = progress.deadline();
+        let slot_deadline = session.slot_deadline();
         let frame = tokio::select! {
             frame = session.inbound.next() => frame.map_err(|error| session.broken(error))?,
+            () = until(slot_deadline) => {
+                session.deserves_slot()?;
+                continue;
+            }
             () = until(deadline) => {
                 let acknowledged = session.outbound.acknowledged();
                 let judged = progress.check_any(acknowledged);
@@ -192,6 +211,8 @@ where
                 continue;
             }
         };
+        session.slot_time.end_wait();
+        session.slot_time.earn_frame();
         match due.on_frame(frame) {
             Ok(Answer::Waiting) => {
                 session.waiting()?;

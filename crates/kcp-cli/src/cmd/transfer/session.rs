@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use kcp_async::KcpStream;
 use tokio::io::AsyncRead;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::admission::{Place, Slot, Ticket};
 use super::end::End;
 use super::link::{Inbound, LinkError, Outbound, Writer};
-use super::pace::Pace;
+use super::pace::{Pace, Progress, SlotTime, Stalled, until};
 use super::pull::{PullOptions, Puller};
 use super::push::{Outgoing, push};
 use super::report::{Files, SessionReport};
@@ -59,6 +59,7 @@ pub(super) struct Session<'a, R, W> {
     /// The peer has repeated our nonce.
     pub(super) validated: bool,
     told_to_wait: bool,
+    pub(super) slot_time: SlotTime,
 }
 
 impl Context {
@@ -124,6 +125,7 @@ where
         context,
         validated: false,
         told_to_wait: false,
+        slot_time: SlotTime::new(context.pace),
     };
     let (role, mut files) = match job {
         Job::Push(_) => (Role::Sender, Files::of_user()),
@@ -306,12 +308,41 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
         }
     }
 
-    /// Sends a frame.
+    /// When to ask next whether the slot is to be given up, while this side waits for its peer.
+    pub(super) fn slot_deadline(&self) -> Option<Instant> {
+        self.context.place.as_ref()?;
+        self.slot_time.deadline()
+    }
+
+    /// Ends a session that brings next to nothing, if others wait for its slot.
+    pub(super) fn deserves_slot(&self) -> Result<(), End> {
+        let wanted = self.context.place.as_ref().is_some_and(Place::is_wanted);
+        match wanted && self.slot_time.is_spent() {
+            true => Err(self.stalled(Stalled::SlotWanted)),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends a frame. A peer that acknowledges nothing more has the time that the pace allows.
     pub(super) async fn send(&mut self, frame: &Frame) -> Result<(), End> {
-        self.outbound
-            .send(frame)
-            .await
-            .map_err(|error| self.broken(error))
+        self.outbound.queue(frame);
+        let mut progress = Progress::new(self.context.pace, self.outbound.acknowledged());
+        self.slot_time.begin_wait();
+        loop {
+            let deadline = progress.deadline();
+            let slot_deadline = self.slot_deadline();
+            tokio::select! {
+                flushed = self.outbound.flush() => {
+                    self.slot_time.end_wait();
+                    return flushed.map_err(|error| self.broken(error));
+                }
+                () = until(slot_deadline) => self.deserves_slot()?,
+                () = until(deadline) => {
+                    let judged = progress.check(self.outbound.acknowledged());
+                    judged.map_err(|stalled| self.stalled(stalled))?;
+                }
+            }
+        }
     }
 }
 

@@ -48,7 +48,11 @@ impl Peer {
 
     /// What a sender says before its first file.
     async fn greet_as_sender(&mut self) {
-        let nonce = self.hello(Role::Sender).await;
+        self.greet(Role::Sender).await;
+    }
+
+    async fn greet(&mut self, role: Role) {
+        let nonce = self.hello(role).await;
         self.send(Frame::Confirm { echo: nonce }).await;
     }
 

@@ -4,9 +4,28 @@ use std::time::Duration;
 
 use super::super::link::LinkError;
 use super::super::session::Side;
-use super::{Scratch, against, blind_file, kind, pull};
+use super::{Scratch, against, blind_file, kind, offer, pull};
 use crate::copy::{Frame, Reason, Role};
 use crate::error::Kind;
+
+/// A peer that never reads, and offers until what it is answered fills the stream: the next answer waited for room,
+/// without end. The other answers, offers and ends of files are sent in the same way.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_nothing_is_given_up() {
+    let scratch = Scratch::new();
+    let report = against(Side::Listening, pull(&scratch.0), |mut peer| async move {
+        peer.greet_as_sender().await;
+        for _ in 0..60_000 {
+            peer.send(offer("/", 1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+    assert_eq!(kind(&report), Kind::Lost);
+    let text = report.result().unwrap_err().to_string();
+    assert!(text.contains("nothing new for 30 s"), "{text}");
+}
 
 /// The clock stands still but for what `advance` does, and for waits while nothing else can happen.
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,15 @@
 //! Sessions that wait for a slot.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::admission::{Admission, Place, Slot, Ticket};
+use super::super::prepare;
 use super::super::report::SessionReport;
-use super::super::session::Side;
+use super::super::session::{Job, Side};
 use super::{Peer, Scratch, against, against_in, blind_file, kind, offer, pull, push};
-use crate::copy::{Frame, Reason};
+use crate::copy::{Frame, Reason, Role};
 use crate::error::Kind;
 
 /// Idle sessions of one host leave slots for another, and those that wait are told.
@@ -84,6 +87,74 @@ async fn a_session_that_waits_cannot_fill_memory() {
     .await;
     assert_eq!(kind(&report), Kind::Refused);
     assert!(scratch.names().is_empty());
+}
+
+/// Offers that are declined, or declines, every 25 s, cost next to nothing: 1.6 kB/s from eight hosts held all slots, for
+/// weeks. Who waits for a slot gets it after `stall`; without anyone who waits such a session goes on.
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_others_wait_for_is_not_held_for_nothing() {
+    for pulls in [true, false] {
+        let scratch = Scratch::new();
+        let job = match pulls {
+            true => pull(&scratch.0),
+            false => many(&scratch, 100),
+        };
+        let admission = Admission::new();
+        let mut others = Vec::new();
+        for n in 0..63 {
+            let host = Place::new(&admission, IpAddr::from([198, 51, 100, n / 8]));
+            let ticket = host.enter().unwrap();
+            others.push((ticket.slot().await, ticket));
+        }
+        let start = tokio::time::Instant::now();
+        let late = Place::new(&admission, IpAddr::from([198, 51, 100, 99]));
+        let waiter = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(500)).await;
+            let ticket = late.enter().unwrap();
+            ticket.slot().await;
+            start.elapsed()
+        });
+        let place = Some(place(&admission));
+        let report = against_in(place, Side::Listening, job, |mut peer| async move {
+            let role = match pulls {
+                true => Role::Sender,
+                false => Role::Receiver,
+            };
+            peer.greet(role).await;
+            let text = String::new();
+            let reason = Reason::TooMany;
+            loop {
+                tokio::time::sleep(Duration::from_secs(25)).await;
+                peer.send(match pulls {
+                    true => offer("/", 1),
+                    false => Frame::Decline {
+                        reason,
+                        text: text.clone(),
+                    },
+                })
+                .await;
+                match peer.next().await {
+                    Frame::Abort { reason, .. } => break assert_eq!(reason, Reason::Stalled),
+                    Frame::Decline { .. } | Frame::Offer { .. } => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        })
+        .await;
+        assert_eq!(kind(&report), Kind::Lost);
+        // It had spent its time by then, and is asked every second.
+        let got = waiter.await.unwrap().as_secs();
+        assert!((500..=501).contains(&got), "{got}");
+    }
+}
+
+/// As many files, which nobody has yet.
+fn many(scratch: &Scratch, files: usize) -> Job {
+    let paths = (0..files).map(|n| scratch.0.join(n.to_string()));
+    let paths: Vec<_> = paths
+        .inspect(|path| std::fs::write(path, "content").unwrap())
+        .collect();
+    Job::Push(prepare(&paths).unwrap())
 }
 
 /// A place in the line, always for the same host.

@@ -109,7 +109,10 @@ impl EndpointConfig {
     /// four times as many, a /32 sixteen times. Beyond it as beyond `max_sessions`, among the
     /// sessions of that network.
     ///
-    /// Raise it where many clients come from one network: behind one address, or on one host.
+    /// Raise it where many clients come from one network: behind one address, or on one host. So it is behind a load
+    /// balancer or a translator that gives its own addresses to its clients. IPv4 addresses that the translator keeps in
+    /// 64:ff9b::/96 (RFC 6052), and those in 2002::/16 (6to4), are bounded as IPv4 addresses; in another prefix of a
+    /// translator all of IPv4 is one source prefix.
     #[must_use]
     pub const fn per_source_limit(mut self, sessions: usize) -> Self {
         self.per_source_limit = Some(sessions);

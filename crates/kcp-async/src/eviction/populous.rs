@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use kcp_engine::Instant;
 
 use super::class::{Class, IDLE, PROTECTED, PROTECTED_VALIDATED, Rank};
+use super::scope::host_address;
 use super::{EvictionOrder, MOST_DRAWN_FROM, STEPS_PER_CHECK, Scope};
 use crate::deadlines::SessionId;
 use crate::session::SessionCell;
@@ -136,7 +137,7 @@ impl EvictionOrder {
 
 /// One host of a prefix: an IPv4 address, an IPv6 /64.
 fn host_of(addr: SocketAddr) -> u64 {
-    match addr.ip().to_canonical() {
+    match host_address(addr) {
         IpAddr::V4(ip) => u32::from(ip).into(),
         IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
     }

@@ -1,6 +1,6 @@
 //! Sets of sessions that have one bound: the table, and the networks around an address. Pure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Sessions that have one bound: the endpoint's, or those of a prefix. The first byte is the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,9 +11,10 @@ impl Scope {
     pub(crate) const TABLE: Self = Self([0; 8]);
     pub(super) const LAST: Self = Self([u8::MAX; 8]);
 
-    /// The part of an address that one customer of a network usually has: IPv4 /24, IPv6 /56.
+    /// The part of an address that one customer of a network usually has: IPv4 /24, IPv6 /56. Of an IPv4 address in IPv6
+    /// it is that of the IPv4 address.
     pub(crate) fn prefix(addr: SocketAddr) -> Self {
-        match addr.ip().to_canonical() {
+        match host_address(addr) {
             IpAddr::V4(ip) => {
                 let [a, b, c, _] = ip.octets();
                 Self([4, a, b, c, 0, 0, 0, 0])
@@ -65,6 +66,19 @@ impl Scope {
     }
 }
 
+/// The address of a host, with IPv4 read out of the addresses that hold it: mapped ones, those of a translator
+/// (64:ff9b::/96, RFC 6052: all of IPv4 would be one host), and 6to4 (2002::/16, RFC 3056).
+pub(super) fn host_address(addr: SocketAddr) -> IpAddr {
+    let ip = addr.ip().to_canonical();
+    let IpAddr::V6(v6) = ip else { return ip };
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)).into()
+        }
+        _ => ip,
+    }
+}
+
 /// A site has a /48 and 256 prefixes in it; a provider has a /32.
 const V6_48: usize = 4;
 const V6_32: usize = 16;
@@ -89,6 +103,22 @@ mod tests {
         let site = scopes("[2001:db8:1:aa00::1]:1");
         assert_eq!(one[..2], site[..2]);
         assert_ne!(one[2], site[2]);
+    }
+
+    #[test]
+    fn ipv4_in_ipv6_has_the_scopes_of_ipv4() {
+        let ipv4 = scopes("198.51.100.2:1");
+        assert_eq!(scopes("[64:ff9b::198.51.100.2]:1"), ipv4);
+        assert_eq!(scopes("[2002:c633:6402:aa00::1]:1"), ipv4);
+        assert_ne!(scopes("[64:ff9b::198.51.101.2]:1"), ipv4);
+        // The prefixes beside them are of IPv6.
+        for other in [
+            "64:ff9b:1::c633:6402",
+            "64:ff9b::1:c633:6402",
+            "2003:c633:6402::1",
+        ] {
+            assert_eq!(scopes(&format!("[{other}]:1")).len(), 4, "{other}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::wire::{Wire, echo, embryo, figure, opener, scattered, sink, turbo};
 
 /// This many sessions from one endpoint, each of which has been answered, so that its address is
 /// validated.
-async fn validated(net: &Net, from: &str, server: &str, sessions: usize) -> Attacker {
+pub(crate) async fn validated(net: &Net, from: &str, server: &str, sessions: usize) -> Attacker {
     let endpoint = net.endpoint(from, turbo().allow_shared_remote(true));
     let mut streams = Vec::new();
     for _ in 0..sessions {
@@ -27,7 +27,7 @@ async fn validated(net: &Net, from: &str, server: &str, sessions: usize) -> Atta
     }
 }
 
-struct Attacker {
+pub(crate) struct Attacker {
     streams: Vec<KcpStream>,
     _endpoint: KcpEndpoint,
 }

@@ -23,6 +23,7 @@ mod flood;
 mod forge;
 mod ghost;
 mod hold;
+mod hosts;
 mod lockout;
 mod loopback;
 mod mark;

@@ -17,7 +17,7 @@ use kcp_engine::Instant;
 
 use class::{CLOSING, IDLE, STEPS, steps, sum};
 pub(crate) use class::{Class, PROTECTED, Rank, fills_share, level};
-use populous::HostsTurn;
+use populous::{HostsTurn, Turn};
 pub(crate) use scope::Scope;
 
 use crate::deadlines::SessionId;
@@ -37,6 +37,8 @@ pub(crate) struct EvictionOrder {
     /// Entries of unvalidated peers, for those who connect.
     unvalidated: Arc<AtomicUsize>,
     checks: Checks,
+    /// Full scopes that were searched for one within them that makes room.
+    turns: HashMap<Scope, Turn, RandomState>,
     /// Full prefixes of which a host may have to make room.
     hosts: HashMap<Scope, HostsTurn, RandomState>,
 }
@@ -108,9 +110,7 @@ impl EvictionOrder {
                 return None;
             }
             let found = match class {
-                Class::Idle if !scope.is_prefix() => {
-                    self.idle_of_the_most_populous(scope, newcomer, now)
-                }
+                Class::Idle if !scope.is_prefix() => self.idle_of_a_prefix(scope, newcomer, now),
                 Class::Idle if repeats => self
                     .idle_of_the_most_populous_host(scope, limit, newcomer, now)
                     .or_else(|| self.longest_silent(scope, class, level, class.protection(), now)),
@@ -258,6 +258,15 @@ impl Checks {
         *of_scope += checks;
         self.spent += checks;
         true
+    }
+
+    /// Whether one could be taken.
+    fn are_left(&self) -> bool {
+        let of = |full: Scope| {
+            let of_scope = self.by_scope.get(&full).copied().unwrap_or_default();
+            of_scope < full.part_of(CHECKS_PER_WINDOW)
+        };
+        self.spent < CHECKS_PER_WINDOW && self.full.is_some_and(of)
     }
 }
 

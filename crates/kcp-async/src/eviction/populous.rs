@@ -16,27 +16,82 @@ use crate::session::SessionCell;
 use crate::token_bucket::TokenBucket;
 
 impl EvictionOrder {
-    /// A prefix that has more sessions than the newcomer's gives one up after a second of silence.
-    pub(super) fn idle_of_the_most_populous(
+    /// A prefix that has more sessions than the newcomer's gives one up after a second of silence, the others after a
+    /// minute.
+    pub(super) fn idle_of_a_prefix(
         &mut self,
-        scope: Scope,
+        network: Scope,
         newcomer: SocketAddr,
         now: Instant,
     ) -> Option<Arc<SessionCell>> {
         let own = self.count(Scope::prefix(newcomer));
-        let range = (scope, 0, Scope::TABLE)..=(scope, usize::MAX, Scope::LAST);
-        let populous = self.populous.range(range).rev();
-        let prefixes: Vec<(usize, Scope)> = populous
-            .take(PREFIXES)
-            .map(|&(_, idle, prefix)| (idle, prefix))
-            .collect();
-        prefixes.into_iter().find_map(|(idle, prefix)| {
-            let protection = match idle > own {
-                true => PROTECTED,
-                false => PROTECTED_VALIDATED,
-            };
-            self.longest_silent(prefix, Class::Idle, 0, protection, now)
+        let found = self.idle_of_those_with_more(network, own, now);
+        if found.is_some() {
+            return found;
+        }
+        let mut before = (own + 1, Scope::TABLE);
+        for _ in 0..PREFIXES {
+            before = self.next_populous(network, before)?;
+            let (_, prefix) = before;
+            let found = self.longest_silent(prefix, Class::Idle, 0, PROTECTED_VALIDATED, now);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// The longest silent session of the most populous scope within a full one that has more idle ones than this, and one
+    /// that is silent for a second. Those that had none are asked again a second later, so that scopes whose sessions are
+    /// in use hide no others and cost no more than a look each.
+    fn idle_of_those_with_more(
+        &mut self,
+        full: Scope,
+        more_than: usize,
+        now: Instant,
+    ) -> Option<Arc<SessionCell>> {
+        let mut turn = self.turn_of(full, now);
+        turn.is_cut = false;
+        let mut found = None;
+        while let Some(next) = self.next_populous(full, turn.before) {
+            let (idle, inner) = next;
+            if idle <= more_than {
+                break;
+            }
+            if self.checks.take(1) {
+                found = self.longest_silent(inner, Class::Idle, 0, PROTECTED, now);
+            }
+            turn.is_cut = found.is_none() && !self.checks.are_left();
+            if found.is_some() || turn.is_cut {
+                break;
+            }
+            turn.before = next;
+        }
+        self.turns.insert(full, turn);
+        found
+    }
+
+    /// Where the search of a full scope goes on.
+    fn turn_of(&mut self, full: Scope, now: Instant) -> Turn {
+        if self.turns.len() >= MOST_PREFIXES {
+            let counts = &self.counts;
+            self.turns.retain(|scope, _| counts.contains_key(scope));
+        }
+        let turn = self.turns.get(&full).copied();
+        let goes_on = turn.filter(|turn| turn.is_cut || now < turn.until);
+        goes_on.unwrap_or(Turn {
+            before: (usize::MAX, Scope::LAST),
+            until: now + ASKED_AGAIN_AFTER,
+            is_cut: false,
         })
+    }
+
+    /// The most populous scope within another that comes after this one, and how many of its sessions are idle.
+    fn next_populous(&self, full: Scope, before: (usize, Scope)) -> Option<(usize, Scope)> {
+        let (idle, inner) = before;
+        let range = (full, 0, Scope::TABLE)..(full, idle, inner);
+        let &(_, idle, inner) = self.populous.range(range).next_back()?;
+        Some((idle, inner))
     }
 
     /// Within a prefix a host gives one up after a second of silence if it has more than a sixteenth of what the
@@ -135,6 +190,17 @@ impl EvictionOrder {
     }
 }
 
+/// How far the scopes within a full one have been asked for an idle session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    /// This one and those that come before it, which have more, had none.
+    before: (usize, Scope),
+    /// From then on they are asked again,
+    until: Instant,
+    /// unless the checks were used up: then the search goes on first.
+    is_cut: bool,
+}
+
 /// One host of a prefix: an IPv4 address, an IPv6 /64.
 fn host_of(addr: SocketAddr) -> u64 {
     match host_address(addr) {
@@ -156,7 +222,7 @@ fn micros_each(share: usize) -> u64 {
 }
 
 const MINUTE_MICROS: u64 = 60_000_000;
-/// When no host had one to give up: to count them takes time.
+/// When those that had none to give up are asked again.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Beyond so many, those that have no session any more are forgotten.
 const MOST_PREFIXES: usize = 1_024;
@@ -164,5 +230,5 @@ const MOST_PREFIXES: usize = 1_024;
 const HOST_SHARE: usize = 16;
 /// Sessions of such a host that are asked whether they are silent.
 const MOST_ASKED: usize = 64;
-/// Prefixes that are searched for a session that is idle.
+/// Prefixes with no more sessions than the newcomer's that are searched for one that is silent for a minute.
 const PREFIXES: usize = 8;

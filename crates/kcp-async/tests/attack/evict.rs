@@ -28,12 +28,12 @@ pub(crate) async fn validated(net: &Net, from: &str, server: &str, sessions: usi
 }
 
 pub(crate) struct Attacker {
-    streams: Vec<KcpStream>,
+    pub(crate) streams: Vec<KcpStream>,
     _endpoint: KcpEndpoint,
 }
 
 impl Attacker {
-    fn evicted(&self) -> usize {
+    pub(crate) fn evicted(&self) -> usize {
         let over = |stream: &&KcpStream| stream.close_reason().is_some();
         self.streams.iter().filter(over).count()
     }

@@ -1,11 +1,11 @@
-//! How many sessions datagrams may open while established sessions wait (`docs/protocol.md` 11.4.2).
-//! Pure.
+//! How many sessions datagrams may open while others wait (`docs/protocol.md` 11.4.2). Pure.
 //!
 //! A session that is opened costs a hundred times what a datagram for a known one does, most of it in
 //! the application, so the time that openings take cannot be measured here. What can be seen is a
-//! receive queue that is not empty when the driver reads it. The budget therefore binds only while
-//! both have happened lately: a receive call filled all its buffers, and an established session was
-//! heard. Where the driver keeps up, every first datagram opens its session.
+//! receive queue that is not empty when the driver reads it. The budget therefore binds in two cases:
+//! where a receive call filled all its buffers and an established session was heard, both recently,
+//! and where the queue was not empty for [`OVERLOADED_AFTER`]. Where the driver keeps up, every first
+//! datagram opens its session.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -22,6 +22,11 @@ pub(crate) struct OpeningBudget {
     established_at: Option<Instant>,
     /// When a receive call last filled all its buffers.
     backlog_at: Option<Instant>,
+    /// The first such call since the receive queue was last empty.
+    backlog_since: Option<Instant>,
+    /// The queue was not empty for [`OVERLOADED_AFTER`], and no two full calls since then were
+    /// [`OVERLOADED_FOR`] apart.
+    is_overloaded: bool,
     /// What is taken while the budget does not bind counts too.
     first: TokenBucket,
     repeated: TokenBucket,
@@ -47,8 +52,16 @@ impl OpeningBudget {
     }
 
     /// A receive call filled all its buffers.
-    pub(crate) const fn on_backlog(&mut self, now: Instant) {
+    pub(crate) fn on_backlog(&mut self, now: Instant) {
+        let since = *self.backlog_since.get_or_insert(now);
+        self.is_overloaded =
+            self.overload_binds(now) || now.saturating_since(since) >= OVERLOADED_AFTER;
         self.backlog_at = Some(now);
+    }
+
+    /// A receive call has emptied the receive queue.
+    pub(crate) const fn on_drained(&mut self) {
+        self.backlog_since = None;
     }
 
     /// Whether a datagram may open a session. `random` is asked at the first refusal.
@@ -87,12 +100,19 @@ impl OpeningBudget {
         self.refused.insert(peer, conv, random);
     }
 
-    /// Whether established sessions wait.
+    /// Whether established sessions wait, or newcomers do for long.
     fn binds(&self, now: Instant) -> bool {
-        let recent =
-            |at: Option<Instant>| at.is_some_and(|at| now.saturating_since(at) < REMEMBERED);
-        recent(self.established_at) && recent(self.backlog_at)
+        let established = is_within(REMEMBERED, self.established_at, now);
+        (established && is_within(REMEMBERED, self.backlog_at, now)) || self.overload_binds(now)
     }
+
+    fn overload_binds(&self, now: Instant) -> bool {
+        self.is_overloaded && is_within(OVERLOADED_FOR, self.backlog_at, now)
+    }
+}
+
+fn is_within(time: Duration, at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| now.saturating_since(at) < time)
 }
 
 impl Refused {
@@ -147,6 +167,14 @@ const DEPTH: u64 = 500;
 const ESTABLISHED_AFTER: Duration = Duration::from_secs(1);
 /// For how long a full receive call, and a datagram of an established session, count.
 const REMEMBERED: Duration = Duration::from_secs(1);
+/// For how long the receive queue may hold something before the budget binds without an established session. Clients of a
+/// restarted server may all come back at once: 8,000 keep two busy cores at it for 0.5 s. With 500 ms the last of them gets in
+/// by its first repetition; with 100 ms, and a second for [`OVERLOADED_FOR`], some were out after 20 s. Beside a flood this
+/// delays clients no more than 250 ms would: they come again after 0.2 and 0.6 s.
+const OVERLOADED_AFTER: Duration = Duration::from_millis(500);
+/// For how long a full receive call counts then: the budget empties the queue of such clients at once, and no longer
+/// binds when they come again. A flood fills calls more often.
+const OVERLOADED_FOR: Duration = Duration::from_millis(100);
 /// 512 KiB. At 50,000 refusals a second nine in ten are remembered for 0.2 s, one in two for 1.8 s.
 const SLOTS: usize = 131_072;
 
@@ -218,6 +246,60 @@ mod tests {
         assert_eq!(opened(&mut budget, 2_000, client..client + 1), 0);
         assert_eq!(opened(&mut budget, 2_000, 20_000..20_100), 0);
         assert_eq!(opened(&mut budget, 2_000, client..client + 1), 1);
+    }
+
+    /// A queue that was full since `from` ms, up to `to`.
+    fn stay_full(budget: &mut OpeningBudget, from: u64, to: u64) {
+        (from..=to).for_each(|ms| budget.on_backlog(at(ms)));
+    }
+
+    #[test]
+    fn it_binds_without_sessions_where_the_queue_stays_full() {
+        let mut budget = OpeningBudget::default();
+        stay_full(&mut budget, 1_000, 1_499);
+        assert_eq!(opened(&mut budget, 1_499, 0..5_000), 5_000);
+        budget.on_drained();
+        stay_full(&mut budget, 1_500, 1_999);
+        assert_eq!(opened(&mut budget, 1_999, 0..5_000), 5_000, "drained");
+        stay_full(&mut budget, 2_000, 2_000);
+        assert_eq!(opened(&mut budget, 2_000, 0..5_000), 0);
+        assert_eq!(opened(&mut budget, 2_000, 4_000..5_000), 500, "repeated");
+        budget.on_drained();
+        budget.on_backlog(at(2_099));
+        assert_eq!(opened(&mut budget, 2_198, 5_000..10_000), 19);
+        assert_eq!(opened(&mut budget, 2_199, 0..5_000), 5_000, "over");
+        budget.on_backlog(at(2_200));
+        assert_eq!(opened(&mut budget, 2_200, 5_000..10_000), 5_000, "over");
+    }
+
+    /// When the last of `clients` gets in that come at once, in ms. An opening takes 50 us. They come again after 200, 600
+    /// and 1,400 ms, or later if the queue is longer.
+    fn last_of(clients: u32) -> u64 {
+        let mut budget = OpeningBudget::default();
+        let mut now = 0;
+        let mut out: Vec<u32> = (0..clients).collect();
+        for again_at in [0, 200_000, 600_000, 1_400_000] {
+            now = now.max(again_at);
+            out.retain(|&client| {
+                let time = Instant::from_micros(now);
+                budget.on_backlog(time);
+                let opens = budget.take(time, peer(client), Conv::new(7), || Some(7));
+                now += if opens { 50 } else { 0 };
+                !opens
+            });
+            budget.on_drained();
+            if out.is_empty() {
+                return now / 1_000;
+            }
+        }
+        panic!("{} of {clients} are out", out.len());
+    }
+
+    #[test]
+    fn thousands_of_clients_that_come_back_at_once_get_in_by_their_first_repetitions() {
+        assert_eq!(last_of(8_000), 400);
+        // 10,000 in half a second, and the rest with repetitions.
+        assert!(last_of(11_000) < 1_500);
     }
 
     /// Refused together, they come again together, after times that double.

@@ -111,13 +111,18 @@ impl EndpointDriver {
             match self.shared.socket.poll_recv(cx, bufs, meta) {
                 Poll::Ready(Ok(count)) => count.min(offered),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.openings.on_drained();
+                    return Poll::Pending;
+                }
             }
         };
         // Each buffer offered costs something, filled or not.
         self.receive_buffers = (2 * count).clamp(FEWEST_BUFFERS, BATCH);
         if count == BATCH {
             self.openings.on_backlog(now);
+        } else if count < offered {
+            self.openings.on_drained();
         }
         let shared = Arc::clone(&self.shared);
         let counters = &shared.counters;

@@ -35,8 +35,9 @@ async fn flood(server: &KcpEndpoint, count: u32, datagram: impl Fn(u32) -> Vec<u
     let before = server.stats().datagrams_received;
     for n in 0..count {
         sockets[n as usize % 8].send_to(&datagram(n), to).unwrap();
-        // No more under way than the socket's buffer holds, so none is lost.
-        if n % 256 == 255 || n + 1 == count {
+        // No more under way than the socket's buffer holds, so none is lost, and no receive call that is full at the end,
+        // so that none is refused (11.4.2).
+        if n % 255 == 254 || n + 1 == count {
             while server.stats().datagrams_received - before < u64::from(n) + 1 {
                 tokio::task::yield_now().await;
             }

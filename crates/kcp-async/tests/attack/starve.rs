@@ -1,5 +1,7 @@
 //! First datagrams that would take the time of established sessions (`docs/protocol.md` 11.4.2).
 
+use std::net::SocketAddr;
+
 use kcp_async::KcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -100,6 +102,48 @@ async fn a_flood_that_no_one_waits_behind_is_not_refused() {
     flood(&wire, 400, 1).await;
     let stats = server.stats();
     assert_eq!((stats.accepted, stats.dropped_opening), (20_001, 0));
+}
+
+/// Keeps the receive queue from being empty for this many steps of 25 ms.
+async fn keep_full(
+    wire: &Wire,
+    forged: &mut impl Iterator<Item = (SocketAddr, Vec<u8>)>,
+    steps: u32,
+) {
+    for _ in 0..steps {
+        wire.top_up(6_000, forged);
+        tokio::time::advance(ms(25)).await;
+        assert!(wire.queued() > 0);
+    }
+}
+
+/// Where the queue stays full the budget binds without an established session: newcomers wait behind all that is forged.
+#[tokio::test(start_paused = true)]
+async fn a_flood_that_keeps_the_queue_full_is_refused() {
+    let net = Net::clean();
+    let (server, wire) = Wire::server(&net, turbo().accept_backlog(1 << 20));
+    echo(&server);
+    let mut forged = (0..).map(|n| (scattered(n), opener(n + 1)));
+    keep_full(&wire, &mut forged, 20).await;
+    assert_eq!(server.stats().dropped_opening, 0);
+    keep_full(&wire, &mut forged, 1).await;
+    let before = server.stats();
+    assert!(before.dropped_opening > 0);
+    keep_full(&wire, &mut forged, 40).await;
+    // A second of the first bucket.
+    assert_eq!(server.stats().accepted, before.accepted + 100);
+    let newcomer = "[2001:db8::7]:9".parse().unwrap();
+    wire.top_up(6_000, &mut forged);
+    for gets_in in [false, true] {
+        wire.flood([(newcomer, opener(7))]).await;
+        assert_eq!(wire.take_reached().contains(&newcomer), gets_in);
+    }
+    // The queue was empty, and so it is over.
+    sleep(ms(100)).await;
+    let before = server.stats();
+    flood(&wire, 40, 1).await;
+    let after = server.stats();
+    assert_eq!(after.dropped_opening, before.dropped_opening);
 }
 
 /// Nor where sessions hear only what they heard before: a flood that repeats itself does not shut out clients.

@@ -88,6 +88,25 @@ impl Wire {
         }
     }
 
+    /// Puts datagrams in until so many are there, and waits for nothing.
+    pub(crate) fn top_up(
+        &self,
+        to: usize,
+        datagrams: &mut impl Iterator<Item = (SocketAddr, Vec<u8>)>,
+    ) {
+        let mut state = self.state.lock().unwrap();
+        let missing = to.saturating_sub(state.injected.len());
+        state.injected.extend(datagrams.take(missing));
+        let reader = state.reader.take();
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    /// Datagrams that the server has not taken.
+    pub(crate) fn queued(&self) -> usize {
+        self.state.lock().unwrap().injected.len()
+    }
+
     /// What the server sends to this address arrives there.
     pub(crate) fn admit(&self, addr: SocketAddr) {
         self.state.lock().unwrap().admitted.insert(addr);

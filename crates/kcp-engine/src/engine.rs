@@ -41,6 +41,7 @@ use crate::seq::{Conv, Sn, WireTs};
 use crate::stats::EngineStats;
 use crate::time::Instant;
 use crate::timers::ResendTimers;
+use crate::una_credit::UnaCredit;
 
 use clock::Clock;
 use close::Close;
@@ -128,10 +129,11 @@ pub struct KcpEngine {
     /// The peer's window, in segments (C: `rmt_wnd`).
     remote_window: u32,
     /// Largest window the peer has shown; `None` until it has spoken.
-    largest_remote_window: Option<u32>,
+    largest_remote_window: Option<u16>,
     /// What the last segment that was applied shares with others; the default if to apply it again would
     /// change something.
     applied: Shared,
+    una_credit: UnaCredit,
     first_sn: Sn,
 
     // Receiving.
@@ -172,8 +174,6 @@ pub struct KcpEngine {
     /// Segments due again, in order; what is left after a flush was held back by the pacer.
     due: VecDeque<Sn>,
     counters: EngineStats,
-    /// C's `xmit`: retransmissions by time-out.
-    timeouts: u32,
 }
 
 impl KcpEngine {
@@ -230,6 +230,7 @@ impl KcpEngine {
             remote_window: IKCP_WND_RCV,
             largest_remote_window: None,
             applied: Shared::default(),
+            una_credit: UnaCredit::default(),
             first_sn,
             receiver,
             acks: Vec::new(),
@@ -255,7 +256,6 @@ impl KcpEngine {
             outbox_is_stale: false,
             due: VecDeque::new(),
             counters: EngineStats::default(),
-            timeouts: 0,
             config: config.clone(),
         })
     }
@@ -475,7 +475,9 @@ impl KcpEngine {
         if !self.is_strict() {
             return MAX_FRAGMENTS;
         }
-        let window = self.largest_remote_window.unwrap_or(IKCP_WND_RCV) as usize;
+        let window = self
+            .largest_remote_window
+            .map_or(IKCP_WND_RCV as usize, usize::from);
         let spare = window.saturating_sub(usize::from(self.proof.is_limited()));
         spare.clamp(1, MAX_FRAGMENTS)
     }

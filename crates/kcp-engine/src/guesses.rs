@@ -17,8 +17,8 @@ impl Guesses {
         &mut self,
         is_right: bool,
         now: Millis,
-        datagram: u64,
-        wrong_in: &mut u64,
+        datagram: u32,
+        wrong_in: &mut u32,
     ) -> bool {
         let is_spent = self.full_at > now.plus((GUESSES - 1) * MS_PER_GUESS);
         if is_spent || *wrong_in == datagram {

@@ -13,6 +13,8 @@ pub(crate) struct InFlight {
     pub(crate) sn: Sn,
     /// False once acknowledged: the record stays for late ACKs, the payload is gone.
     pub(crate) outstanding: bool,
+    /// An ACK has echoed one of its transmissions.
+    pub(crate) echoed: bool,
     /// A FIN instead of a PUSH.
     pub(crate) fin: bool,
     pub(crate) frg: u8,
@@ -81,6 +83,7 @@ pub(crate) struct InFlightRing {
 const VACANT: InFlight = InFlight {
     sn: Sn::ZERO,
     outstanding: false,
+    echoed: false,
     fin: false,
     frg: 0,
     len: 0,
@@ -148,7 +151,8 @@ impl InFlightRing {
 
     /// The record of `sn` if it is still to be acknowledged.
     pub(crate) fn get(&self, sn: Sn) -> Option<&InFlight> {
-        self.remembered(sn).filter(|record| record.outstanding)
+        let record = self.slots.get(self.index(sn))?;
+        (record.sn == sn && record.outstanding).then_some(record)
     }
 
     pub(crate) fn get_mut(&mut self, sn: Sn) -> Option<&mut InFlight> {
@@ -162,8 +166,9 @@ impl InFlightRing {
     }
 
     /// The record of `sn`, acknowledged or not, as long as its slot has not been used again.
-    pub(crate) fn remembered(&self, sn: Sn) -> Option<&InFlight> {
-        let record = self.slots.get(self.index(sn))?;
+    pub(crate) fn remembered(&mut self, sn: Sn) -> Option<&mut InFlight> {
+        let index = self.index(sn);
+        let record = self.slots.get_mut(index)?;
         (record.sn == sn && record.xmit > 0).then_some(record)
     }
 
@@ -304,7 +309,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_empty_ring_answers() {
-        let ring = InFlightRing::new(Sn::new(3));
+        let mut ring = InFlightRing::new(Sn::new(3));
         assert!(ring.get(Sn::new(3)).is_none());
         assert!(ring.remembered(Sn::new(3)).is_none());
         assert_eq!(

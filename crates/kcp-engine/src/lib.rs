@@ -75,6 +75,7 @@ mod seq;
 mod stats;
 mod time;
 mod timers;
+mod una_credit;
 
 pub use buffer::{BufferPool, POOL_CLASS_BYTES, POOL_CLASS_IDLE, PoolStats};
 pub use config::{

@@ -39,7 +39,7 @@ pub(crate) struct Proof {
     forged: u8,
     wrong_echoes: u8,
     /// The datagram, as counted, that last guessed wrong.
-    guessed_in: u64,
+    guessed_in: u32,
     /// When the peer is next challenged, once something was heard.
     challenge_at: Option<Millis>,
     /// The caller wants a challenge with the next flush.
@@ -122,7 +122,7 @@ impl Proof {
 
     /// An answer echoes a question, rightly or not. After too many wrong ones none counts any more: to
     /// end the session would be to let a forger end one that only receives.
-    pub(crate) const fn is_echo_right(&mut self, right: bool, datagram: u64) -> bool {
+    pub(crate) const fn is_echo_right(&mut self, right: bool, datagram: u32) -> bool {
         if !right && self.is_first_guess(datagram) {
             self.wrong_echoes = self.wrong_echoes.saturating_add(1);
         }
@@ -131,7 +131,7 @@ impl Proof {
 
     /// Counts an ACK of a transmission that never was; whether it was one too many. A connecting side
     /// goes on: its peer has not answered yet, and all that a forger needs is to be sooner.
-    pub(crate) const fn on_invalid_ack(&mut self, datagram: u64) -> bool {
+    pub(crate) const fn on_invalid_ack(&mut self, datagram: u32) -> bool {
         if !self.is_first_guess(datagram) {
             return false;
         }
@@ -141,16 +141,16 @@ impl Proof {
 
     /// Whether this datagram has guessed wrong, so that nothing in it validates the address: a datagram
     /// has one guess, not as many as segments.
-    pub(crate) const fn has_guessed(&self, datagram: u64) -> bool {
+    pub(crate) const fn has_guessed(&self, datagram: u32) -> bool {
         !self.proven && self.guessed_in == datagram
     }
 
     /// The datagram, as counted, that last guessed wrong.
-    pub(crate) const fn guessed_in(&mut self) -> &mut u64 {
+    pub(crate) const fn guessed_in(&mut self) -> &mut u32 {
         &mut self.guessed_in
     }
 
-    const fn is_first_guess(&mut self, datagram: u64) -> bool {
+    const fn is_first_guess(&mut self, datagram: u32) -> bool {
         if self.proven || self.guessed_in == datagram {
             return false;
         }

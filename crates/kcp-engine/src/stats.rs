@@ -46,7 +46,8 @@ pub struct EngineStats {
     pub ignored_out_of_window: u64,
     /// Ignored: ACK of a transmission that never was.
     pub ignored_invalid_ack: u64,
-    /// Ignored: `una` beyond what was sent.
+    /// Ignored, or believed in part: `una` beyond what was sent, or beyond what the ACKs before vouch for
+    /// (`docs/protocol.md` 11.1.2).
     pub ignored_invalid_una: u64,
     /// Not acknowledged by itself: no room in the ACK list. `una` or the peer's next try makes up
     /// for it.

@@ -18,6 +18,7 @@ mod net;
 mod account;
 mod alias;
 mod bounds;
+mod departed;
 mod evict;
 mod flood;
 mod forge;

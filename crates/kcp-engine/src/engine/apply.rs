@@ -36,11 +36,21 @@ impl KcpEngine {
             self.refusals.on_window_closed();
             self.resends_when_heard = true;
         }
-        self.largest_remote_window = self.largest_remote_window.max(Some(self.remote_window));
-        if proven || !self.is_strict() {
+        self.largest_remote_window = self.largest_remote_window.max(Some(header.wnd));
+        if !self.is_strict() {
             self.apply_una(header.una);
+            return false;
         }
-        proven && self.is_strict() && self.remote_window != 0
+        if !proven {
+            return false;
+        }
+        let una = self.una_credit.most(header.una, self.in_flight.una());
+        self.apply_una(una);
+        if una != header.una {
+            self.counters.ignored_invalid_una += 1;
+            return false;
+        }
+        self.remote_window != 0
     }
 
     /// protocol.md 5.1.

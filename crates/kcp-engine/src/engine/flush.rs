@@ -295,7 +295,6 @@ impl KcpEngine {
         if record.xmit > 2 {
             self.on_repeated_timeout(&record);
         }
-        self.timeouts = self.timeouts.wrapping_add(1);
         self.counters.timeout_resends += 1;
         plan.lost = true;
         self.resend(record, plan);
@@ -370,6 +369,7 @@ impl KcpEngine {
             let mut record = InFlight {
                 sn: Sn::ZERO,
                 outstanding: true,
+                echoed: false,
                 fin: queued.fin,
                 frg: queued.frg,
                 len: queued.len,

@@ -175,6 +175,8 @@ impl KcpEngine {
         }
         let delivered = before.outstanding - self.in_flight.outstanding();
         if delivered > 0 {
+            let window = self.config.send_window_segments().min(self.remote_window);
+            self.una_credit.on_freed(delivered, window);
             self.last_acknowledged = Some(now);
             self.capacity.on_delivered(now, delivered as u64);
         }
@@ -220,6 +222,7 @@ impl KcpEngine {
         if let Some(record) = remembered.filter(|record| record.was_sent_at(header.ts)) {
             let is_last = record.last_ts == header.ts;
             let sent = is_last.then_some(record.last_sent);
+            self.una_credit.on_echo(&mut record.echoed);
             if !self.proof.is_proven() {
                 // In the time between the two a guess would have too many chances.
                 if self.proof.is_limited() && !record.is_first_or_last(header.ts) {
@@ -241,10 +244,15 @@ impl KcpEngine {
         self.doubt_ack(header)
     }
 
+    /// The number of the datagram that is read; compared with those of others of late.
+    const fn datagram(&self) -> u32 {
+        self.counters.datagrams_received as u32
+    }
+
     /// A right ACK validates, unless its datagram has guessed wrong before.
     #[cold]
     fn prove_by_ack(&mut self, header: &KcpHeader) -> bool {
-        let has_guessed = self.proof.has_guessed(self.counters.datagrams_received);
+        let has_guessed = self.proof.has_guessed(self.datagram());
         if has_guessed || self.is_of_two_accepting_sides(header) {
             self.counters.ignored_invalid_ack += 1;
             return false;
@@ -278,7 +286,7 @@ impl KcpEngine {
 
     /// Whether the answer to a question is right, and a validated session need not take it for a guess.
     pub(super) fn believes(&mut self, is_right: bool) -> bool {
-        let datagram = self.counters.datagrams_received;
+        let datagram = self.datagram();
         let wrong_in = self.proof.guessed_in();
         self.guesses
             .believes(is_right, self.clock.millis(), datagram, wrong_in)
@@ -287,7 +295,7 @@ impl KcpEngine {
     /// The answer to a question shows a time stamp of it, or does not.
     fn prove_by_echo(&mut self, header: &KcpHeader) {
         let is_right = self.liveness.has_asked(header.ts);
-        let datagram = self.counters.datagrams_received;
+        let datagram = self.datagram();
         if self.proof.is_echo_right(is_right, datagram) && !self.is_of_two_accepting_sides(header) {
             self.on_proof(header);
         }
@@ -308,9 +316,12 @@ impl KcpEngine {
     fn doubt_ack(&mut self, header: &KcpHeader) -> Verdict {
         self.counters.ignored_invalid_ack += 1;
         // Only for a segment in flight was there a time stamp to guess.
-        let datagram = self.counters.datagrams_received;
-        if self.in_flight.contains(header.sn) && self.proof.on_invalid_ack(datagram) {
-            self.fault.get_or_insert(Fault::ForgedAcks);
+        let datagram = self.datagram();
+        if self.in_flight.contains(header.sn) {
+            self.una_credit.on_wrong_echo();
+            if self.proof.on_invalid_ack(datagram) {
+                self.fault.get_or_insert(Fault::ForgedAcks);
+            }
         }
         Verdict::Ignore
     }

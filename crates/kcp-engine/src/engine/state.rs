@@ -166,7 +166,7 @@ impl KcpEngine {
             nrcv_buf: self.receiver.reordered() as u32,
             nrcv_que: self.receiver.ready() as u32,
             ackcount: self.acks.len() as u32,
-            xmit: self.timeouts,
+            xmit: self.counters.timeout_resends as u32,
             dead: self.counters.dead_link,
         }
     }

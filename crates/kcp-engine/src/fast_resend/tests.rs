@@ -52,6 +52,7 @@ struct Both {
 impl Both {
     fn record(&self, ts: WireTs) -> InFlight {
         InFlight {
+            echoed: false,
             sn: Sn::ZERO,
             outstanding: true,
             fin: false,

@@ -11,6 +11,7 @@ mod receive;
 mod restart;
 mod send;
 mod timing;
+mod una;
 mod validation;
 
 use alloc::format;

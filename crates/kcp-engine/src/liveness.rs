@@ -50,6 +50,11 @@ impl Liveness {
         self.ghost.asked_at.get_or_insert(now);
     }
 
+    /// From now on the peer is taken for dead if it is not heard.
+    pub(crate) fn owe(&mut self, now: Instant) {
+        self.unanswered_since.get_or_insert(now);
+    }
+
     /// An empty PUSH with this time stamp goes out, to validate the address.
     pub(crate) fn on_challenged(&mut self, ts: WireTs) {
         self.remember(ts);

@@ -19,6 +19,7 @@ mod account;
 mod alias;
 mod bounds;
 mod departed;
+mod doubt;
 mod evict;
 mod flood;
 mod forge;

@@ -41,8 +41,12 @@ impl KcpEngine {
             if header.conv != self.conv || header.una != self.first_sn {
                 break;
             }
-            if header.command() == Some(Command::Wins) {
-                self.on_answer_of_a_beginning(&header);
+            match header.command() {
+                Some(Command::Wins) => self.on_answer_of_a_beginning(&header),
+                Some(Command::Wask) if self.is_question_of_the_old_peer(&header) => {
+                    return self.on_mutual_question(&header);
+                }
+                _ => {}
             }
         }
         if has_push(datagram) && self.restart.on_beginning(now, rtt) {
@@ -50,6 +54,26 @@ impl KcpEngine {
             self.outbox.clear();
         }
         self.flush_wanted |= self.restart.ask_at().is_some_and(|at| at <= now);
+    }
+
+    /// Whether a WASK is the question that the peer of this session asks when it doubts us: its sn is what that peer has
+    /// received, which one that begins again cannot have.
+    fn is_question_of_the_old_peer(&self, header: &KcpHeader) -> bool {
+        header.is_marked()
+            && !self.liveness.is_stale(header.sn)
+            && !self.in_flight.nxt().is_before(header.sn)
+    }
+
+    /// Each of two peers asks whether the other has begun again: forged datagrams opened the question on both sides.
+    /// Neither would hear the other's una, and both would end.
+    #[cold]
+    fn on_mutual_question(&mut self, header: &KcpHeader) {
+        self.last_heard = Some(self.clock.now());
+        self.liveness.on_heard();
+        self.on_old_peer();
+        self.probe.on_question(Some(header.ts));
+        self.receiver.on_question();
+        self.flush_wanted = true;
     }
 
     /// Whether una is past [`first_sn`](Self::first_sn). It is not where the numbers have wrapped, and the
@@ -113,8 +137,13 @@ impl KcpEngine {
     pub(super) fn ask_whether_restarted(&mut self) {
         let (now, rto) = (self.clock.now(), self.rto());
         let ts = self.clock.wire();
+        // Who forges the first datagram of a session must not end one whose peer cannot be reached for a while.
+        let owed = self.wait_snd() > 0;
+        if owed {
+            self.liveness.owe(now);
+        }
         if self.restart.takes_question(now, ts, rto) {
-            self.liveness.on_asked(now, ts, true);
+            self.liveness.on_asked(now, ts, owed);
             self.outbox.push_back(Outgoing::AskRestarted { ts });
         }
     }

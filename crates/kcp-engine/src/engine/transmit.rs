@@ -230,6 +230,8 @@ impl KcpEngine {
                     let header = KcpHeader {
                         cmd: Command::Wask.to_wire(),
                         ts,
+                        // By this the old peer sees who asks (protocol.md 12.8).
+                        sn: template.una,
                         una: self.first_sn,
                         ..*template
                     };

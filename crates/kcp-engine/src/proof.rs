@@ -16,8 +16,24 @@ const GRANTED_EXTRAS: u8 = 5;
 const SMALL_DATAGRAM: usize = 100;
 /// Invalid acknowledgements before the first valid one that end the session (protocol.md 11.1).
 const FORGED_ACKS: u8 = 64;
-/// Between questions to a peer that only sends (protocol.md 11.1).
+/// Between the first questions to a peer that only sends (protocol.md 11.1).
 const CHALLENGE_INTERVAL_MS: u32 = 1_000;
+/// As many follow each other so soon, each behind them after twice as long as the one before, up to 8 s: the last four are
+/// remembered, and on a path with a long round trip none of these would be answered in time.
+const PROMPT_CHALLENGES: u8 = 4;
+/// 8 s.
+const MOST_DOUBLINGS: u8 = 3;
+
+/// From one challenge to the next, behind so many questions, in milliseconds.
+pub(crate) const fn challenge_interval_ms(asked: u8) -> u32 {
+    let doublings = asked.saturating_sub(PROMPT_CHALLENGES);
+    CHALLENGE_INTERVAL_MS
+        << if doublings < MOST_DOUBLINGS {
+            doublings
+        } else {
+            MOST_DOUBLINGS
+        }
+}
 
 /// Whether the peer has proven its address, and what it may be sent until then.
 #[derive(Debug)]
@@ -106,12 +122,12 @@ impl Proof {
     }
 
     /// Whether the peer is to be challenged now. Most prove themselves by acknowledging what they are
-    /// answered; only those that are answered nothing for a while need a challenge.
-    pub(crate) fn is_challenge_due(&mut self, now: Millis) -> bool {
+    /// answered; only those that are answered nothing for a while need a challenge. `asked`: questions so far.
+    pub(crate) fn is_challenge_due(&mut self, now: Millis, asked: u8) -> bool {
         if !self.is_limited() {
             return false;
         }
-        let next = now.plus(CHALLENGE_INTERVAL_MS);
+        let next = now.plus(challenge_interval_ms(asked));
         let at = *self.challenge_at.get_or_insert(next);
         let due = now >= at;
         if due {

@@ -401,7 +401,13 @@ impl Lifetime {
         engine: &KcpEngine,
     ) -> Option<(Instant, Term)> {
         let quiet_since = self.last_question.map_or(heard, |asked| asked.max(heard));
-        let keepalive = times.keepalive.map(|after| quiet_since + after);
+        // Not more often than once in an RTO: an answer must find its question among the last four
+        // (protocol.md 12.4).
+        let answerable = self.last_question.map(|asked| asked + engine.rto());
+        let keepalive = times.keepalive.map(|after| {
+            let due = quiet_since + after;
+            answerable.map_or(due, |answerable| due.max(answerable))
+        });
         // Something waits. After a long silence retransmissions are seconds apart, and C's probes
         // of a closed window minutes: ask often enough that the peer is not called dead for a few
         // lost datagrams.
@@ -443,7 +449,8 @@ impl Lifetime {
     /// be silent. What the smallest first datagram allows is an ACK and two datagrams more.
     fn next_validation_question(&self, times: &Times, engine: &KcpEngine) -> Option<Instant> {
         if let Some(since) = self.writer_since {
-            return Some(since.max(self.last_question.unwrap_or(since)) + VALIDATION_QUESTIONS);
+            let last = since.max(self.last_question.unwrap_or(since));
+            return Some(last + engine.challenge_interval());
         }
         let last_new = engine.last_new_push().unwrap_or(self.created);
         let quarter = times.unproven / 4;
@@ -472,9 +479,6 @@ fn answers_left(engine: &KcpEngine) -> usize {
 
 /// Of IPv4 and UDP, as protocol.md 11.3 counts them.
 const HEADERS: usize = 28;
-
-/// Between the questions for a writer that waits for the validation of the address.
-const VALIDATION_QUESTIONS: Duration = Duration::from_secs(1);
 
 /// From the first segment. A second after it the session may be evicted (protocol.md 11.4.1).
 const EARLY_QUESTIONS: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(750)];

@@ -21,6 +21,7 @@ mod bounds;
 mod departed;
 mod doubt;
 mod evict;
+mod far;
 mod flood;
 mod forge;
 mod ghost;

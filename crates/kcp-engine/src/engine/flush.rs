@@ -197,7 +197,9 @@ impl KcpEngine {
     fn plan_challenge(&mut self, plan: &mut Plan) {
         let now = self.clock.millis();
         let wanted = self.proof.take_wanted_challenge();
-        let due = wanted || (self.may_ask_for_proof(plan) && self.proof.is_challenge_due(now));
+        let due = wanted
+            || (self.may_ask_for_proof(plan)
+                && self.proof.is_challenge_due(now, self.liveness.asks()));
         if !due {
             return;
         }
@@ -367,9 +369,9 @@ impl KcpEngine {
                 break;
             };
             let mut record = InFlight {
+                echoed: false,
                 sn: Sn::ZERO,
                 outstanding: true,
-                echoed: false,
                 fin: queued.fin,
                 frg: queued.frg,
                 len: queued.len,

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::KcpEngine;
 use crate::config::KcpConfig;
 use crate::error::Fault;
+use crate::proof::challenge_interval_ms;
 use crate::seq::Conv;
 use crate::stats::{ClassicState, EngineStats};
 use crate::time::Instant;
@@ -115,6 +116,12 @@ impl KcpEngine {
     /// How many questions the peer has been sent, up to 255: WASKs, and challenges (`docs/protocol.md` 11.1).
     pub const fn questions_asked(&self) -> u8 {
         self.liveness.asks()
+    }
+
+    /// From one challenge of an unvalidated peer to the next: 1 s, and longer behind several, so that an answer finds its
+    /// challenge among the last four (`docs/protocol.md` 11.1).
+    pub fn challenge_interval(&self) -> Duration {
+        Duration::from_millis(challenge_interval_ms(self.liveness.asks()).into())
     }
 
     /// When something arrived last that passed the checks and was not only data that had arrived

@@ -69,7 +69,8 @@ impl KcpListener {
         })
     }
 
-    /// The next session that a peer has opened, and the peer's address.
+    /// The next session that a peer has opened, and the peer's address. One that ends while it waits, because its peer
+    /// resets it or it makes room for another, is not returned.
     ///
     /// # Errors
     /// [`ConnectionError::EndpointClosed`](crate::ConnectionError::EndpointClosed) after

@@ -125,7 +125,10 @@ impl Plans {
         taken.unwrap_or_else(|| panic!("a session that nobody opened: {id:#x}"))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.lock().unwrap().is_empty()
+    /// Whether sessions are still to be accepted. One that its client resets may end before that.
+    pub(crate) fn are_owed(&self) -> bool {
+        let plans = self.0.lock().unwrap();
+        let mut deaths = plans.values().map(|plan| plan.death_of(Side::Client));
+        deaths.any(|death| death != Some(Death::Abort))
     }
 }

@@ -21,7 +21,7 @@ use crate::token_bucket::TokenBucket;
 pub(crate) enum Doubt {
     /// The address of the peer is not validated.
     Unvalidated,
-    /// The peer owes an answer for longer than an RTO.
+    /// The peer owes an answer, or an ACK whatever else is heard, for longer than an RTO.
     Silent,
 }
 

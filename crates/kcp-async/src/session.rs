@@ -176,11 +176,16 @@ impl Session {
             return Some(Doubt::Unvalidated);
         }
         let silent = |since: Instant| now.saturating_since(since) > SILENT_AFTER;
+        // What is heard may be forged; only an ACK shows that datagrams arrive.
+        let unacknowledged = self.engine.unacknowledged_since();
+        let unacknowledged = unacknowledged.filter(|&since| silent(since));
         // The common case first: it was heard a moment ago.
-        if self.engine.last_heard().is_some_and(|heard| !silent(heard)) {
+        let heard = self.engine.last_heard().is_some_and(|heard| !silent(heard));
+        if heard && unacknowledged.is_none() {
             return None;
         }
-        let since = self.engine.silent_since().filter(|&since| silent(since))?;
+        let unanswered = self.engine.silent_since().filter(|&since| silent(since));
+        let since = unacknowledged.into_iter().chain(unanswered).min()?;
         (now.saturating_since(since) > self.engine.rto()).then_some(Doubt::Silent)
     }
 

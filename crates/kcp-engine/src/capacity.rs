@@ -27,13 +27,13 @@ const EPOCH_US: u64 = 5_000_000;
 /// What was seen in an epoch.
 #[derive(Clone, Copy, Debug)]
 struct Epoch {
-    least_rtt_us: u64,
+    least_rtt_us: u32,
     /// Segments acknowledged in the best interval.
-    most_delivered: u64,
+    most_delivered: u32,
 }
 
 const UNSEEN: Epoch = Epoch {
-    least_rtt_us: u64::MAX,
+    least_rtt_us: u32::MAX,
     most_delivered: 0,
 };
 
@@ -43,7 +43,11 @@ pub(crate) struct PathCapacity {
     epochs: [Epoch; 2],
     epoch_began: Instant,
     interval_began: Instant,
-    delivered: u64,
+    delivered: u32,
+    /// The last round trip since the last delivery; `u32::MAX` if there was none.
+    rtt_us: u32,
+    /// When the newest transmission left that is known to have arrived.
+    newest_arrived: Instant,
 }
 
 impl PathCapacity {
@@ -53,11 +57,19 @@ impl PathCapacity {
             epoch_began: Instant::ZERO,
             interval_began: Instant::ZERO,
             delivered: 0,
+            rtt_us: u32::MAX,
+            newest_arrived: Instant::ZERO,
         }
     }
 
-    /// `segments` were acknowledged.
+    /// `segments` were acknowledged by a datagram, now. Of its ACKs [`on_round_trip`](Self::on_round_trip) has
+    /// told before.
     pub(crate) fn on_delivered(&mut self, now: Instant, segments: u64) {
+        if self.rtt_us != u32::MAX {
+            let sent = now.as_micros().saturating_sub(u64::from(self.rtt_us));
+            self.newest_arrived = self.newest_arrived.max(Instant::from_micros(sent));
+            self.rtt_us = u32::MAX;
+        }
         if micros(self.interval_began, now) >= INTERVAL_US {
             self.interval_began = now;
             self.delivered = 0;
@@ -66,15 +78,23 @@ impl PathCapacity {
             self.epoch_began = now;
             self.epochs = [UNSEEN, self.epochs[0]];
         }
-        self.delivered += segments;
+        self.delivered = self.delivered.wrapping_add(segments as u32);
         let most = &mut self.epochs[0].most_delivered;
         *most = self.delivered.max(*most);
     }
 
     /// A round trip took this long.
     pub(crate) fn on_round_trip(&mut self, rtt_us: u64) {
+        let rtt_us = rtt_us.min(u64::from(u32::MAX)) as u32;
         let least = &mut self.epochs[0].least_rtt_us;
         *least = rtt_us.min(*least);
+        self.rtt_us = rtt_us;
+    }
+
+    /// When the newest transmission left whose time stamp an ACK has echoed; the epoch of the clock if there is
+    /// none.
+    pub(crate) const fn newest_arrived(&self) -> Instant {
+        self.newest_arrived
     }
 
     /// The most segments that may be unacknowledged.
@@ -82,9 +102,10 @@ impl PathCapacity {
         let [now, before] = &self.epochs;
         let rtt = now.least_rtt_us.min(before.least_rtt_us);
         let delivered = now.most_delivered.max(before.most_delivered);
-        if delivered == 0 || rtt == u64::MAX {
+        if delivered == 0 || rtt == u32::MAX {
             return ALWAYS_ALLOWED;
         }
+        let (rtt, delivered) = (u64::from(rtt), u64::from(delivered));
         let while_the_hosts_wake = delivered_in(HOST_DELAY_US, delivered).min(MOST_FOR_HOSTS);
         delivered_in(rtt, delivered)
             .saturating_mul(HEADROOM)
@@ -137,6 +158,22 @@ mod tests {
     fn a_long_fast_path_is_given_four_times_what_it_carries() {
         // 1 Gbit/s over 200 ms.
         assert_eq!(after_a_second(900, 200_000).most_outstanding(), 72_000);
+    }
+
+    /// protocol.md 11.3.1
+    #[test]
+    fn an_echo_tells_what_arrived() {
+        let mut capacity = PathCapacity::new();
+        capacity.on_round_trip(30_000);
+        capacity.on_round_trip(20_000);
+        capacity.on_delivered(Instant::from_millis(1_000), 2);
+        assert_eq!(capacity.newest_arrived(), Instant::from_millis(980));
+        // What una frees without an ACK tells nothing, nor does an ACK that is repeated.
+        capacity.on_delivered(Instant::from_millis(5_000), 1);
+        assert_eq!(capacity.newest_arrived(), Instant::from_millis(980));
+        capacity.on_round_trip(8_020_000);
+        capacity.on_delivered(Instant::from_millis(9_000), 1);
+        assert_eq!(capacity.newest_arrived(), Instant::from_millis(980));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use kcp_async::{EndpointConfig, KcpConfig, KcpEndpoint, KcpStream, SendQueue};
-use kcp_engine::Command;
+use kcp_engine::{CLOSE_MARK, Command, KcpHeader, Sn, WireTs};
+use kcp_netem::{LinkConfig, Loss, Probability};
 use tokio::time::{Instant, timeout};
 
 use crate::net::{CLIENT, Net, SERVER, addr, bytes, ms, secs, segment, sleep};
@@ -30,7 +31,9 @@ async fn acquainted(net: &Net) -> (KcpEndpoint, Arc<Scripted>, KcpStream, KcpStr
     accepted.send(b"welcome").await.unwrap();
     assert_eq!(client.recv_message().await.unwrap(), b"welcome");
     sleep(ms(200)).await;
-    assert!(accepted.stats().proven);
+    while !accepted.stats().proven {
+        sleep(ms(200)).await;
+    }
     (server, wire, accepted, client)
 }
 
@@ -101,6 +104,69 @@ async fn a_vanished_peer_is_sent_a_datagram_at_a_time() {
         net.cut(SERVER, CLIENT, false);
         let message = timeout(secs(20), client.recv_message()).await;
         assert_eq!(message.expect("lost").unwrap(), bytes(30_000));
+    }
+}
+
+/// A peer that has left its address and whose datagrams are forged: what is heard shows nothing, nor does an una.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_acknowledges_nothing_is_sent_a_datagram_at_a_time() {
+    for (step, wnd) in [(0, 128), (1, 128), (8, 128), (8, 4_096)] {
+        let net = Net::clean();
+        let (server, wire, accepted, client) = acquainted(&net).await;
+        let accepted = Arc::new(accepted);
+        let writer = Arc::clone(&accepted);
+        let download =
+            tokio::spawn(async move { while writer.send(&bytes(60_000)).await.is_ok() {} });
+        sleep(secs(1)).await;
+        wire.script().send_queue = in_use(LIMIT / 2);
+        net.cut(SERVER, CLIENT, true);
+        sleep(ms(500)).await;
+        let mut una = 1;
+        let mut most = 0;
+        for n in 0..120 {
+            una += step;
+            let forged = KcpHeader {
+                conv: client.conv(),
+                cmd: Command::Wask.to_wire(),
+                frg: CLOSE_MARK,
+                wnd,
+                ts: WireTs::new(n),
+                sn: Sn::ZERO,
+                una: Sn::new(una),
+                len: 0,
+            };
+            wire.inject_datagram(CLIENT, &forged.to_bytes());
+            sleep(ms(250)).await;
+            let sent = wire.take_sent();
+            let bytes: usize = sent.iter().map(|sent| sent.contents.len()).sum();
+            // From two seconds after the last ACK.
+            most = most.max(if n < 6 { 0 } else { bytes });
+        }
+        assert!(server.stats().sends_withheld > 0, "una + {step}");
+        // The reserve of the prefix: half of a sixteenth of the buffer.
+        assert!(most <= LIMIT / 32, "{most} in 250 ms with una + {step}");
+        download.abort();
+    }
+}
+
+/// The buffer is full because the link is; the peer loses datagrams or is far away, but acknowledges.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_acknowledges_is_withheld_nothing() {
+    for (loss, delay) in [(10, 50), (3, 300), (0, 700)] {
+        let loss = Loss::Bernoulli(Probability::percent(loss));
+        let net = Net::new(LinkConfig::new().delay(ms(delay)).loss(loss), 7);
+        let (server, wire, accepted, client) = acquainted(&net).await;
+        wire.script().send_queue = in_use(LIMIT);
+        let reader = tokio::spawn(async move {
+            for _ in 0..50 {
+                assert_eq!(client.recv_message().await.unwrap(), bytes(60_000));
+            }
+        });
+        for _ in 0..50 {
+            accepted.send(&bytes(60_000)).await.unwrap();
+        }
+        timeout(secs(600), reader).await.expect("starved").unwrap();
+        assert_eq!(server.stats().sends_withheld, 0, "{loss:?} {delay}");
     }
 }
 

@@ -147,6 +147,15 @@ impl KcpEngine {
         Some(self.last_heard.map_or(owed, |heard| owed.max(heard)))
     }
 
+    /// Since when nothing has shown that our datagrams reach the peer, while data waits for its ACK: the first
+    /// transmission of the oldest segment in flight, or the last transmission that an ACK has echoed, if that was
+    /// later. `None` while nothing is in flight (`docs/protocol.md` 11.3.1).
+    #[inline]
+    pub fn unacknowledged_since(&self) -> Option<Instant> {
+        let oldest = self.in_flight.get(self.in_flight.una())?;
+        Some(oldest.first_sent.max(self.capacity.newest_arrived()))
+    }
+
     /// The session's retransmission time-out.
     pub fn rto(&self) -> Duration {
         Duration::from_millis(u64::from(self.rtt.rto_ms))

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::greetings::Stage;
 
 /// Who may work at a time. Only validated peers ask.
 #[derive(Debug)]
@@ -40,8 +42,7 @@ pub(super) enum Host {
 pub(super) struct Place {
     pub(super) admission: Arc<Admission>,
     pub(super) host: Host,
-    /// The peer has repeated our nonce.
-    pub(super) validated: Arc<AtomicBool>,
+    pub(super) stage: Arc<Stage>,
 }
 
 /// A session that works or waits.
@@ -78,7 +79,7 @@ impl Place {
         Self {
             admission: admission.clone(),
             host: Host::of(address),
-            validated: Arc::default(),
+            stage: Arc::default(),
         }
     }
 
@@ -89,7 +90,7 @@ impl Place {
 
     /// Takes a validated session in. None: too many sessions, from its address or in all.
     pub(super) fn enter(&self) -> Option<Ticket> {
-        self.validated.store(true, Ordering::Relaxed);
+        self.stage.validate();
         let mut hosts = self.admission.hosts();
         if hosts.sessions >= SESSIONS {
             return None;

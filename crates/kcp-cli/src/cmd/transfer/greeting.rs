@@ -81,6 +81,9 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
             Frame::Hello { nonce, .. } => nonce,
             other => return Err(self.unexpected(&other, "Hello")),
         };
+        if let Some(place) = &self.context.place {
+            place.stage.welcome();
+        }
         self.nothing_early("our Welcome").await?;
         let nonce = fresh_nonce()?;
         let welcome = Frame::Welcome {

@@ -1,15 +1,14 @@
 //! Listening for sessions, several at a time.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use kcp_async::KcpStream;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use super::admission::{Admission, Place};
 use super::greeting::GREETING;
+use super::greetings::Greetings;
 use super::pace::Pace;
 use super::report::SessionReport;
 use super::session::{Context, Job, Side, session};
@@ -80,8 +79,7 @@ pub(crate) async fn listen(
 struct Sessions {
     listening: Arc<Listening>,
     tasks: JoinSet<SessionReport>,
-    /// The newest sessions, oldest first, to find the oldest that is not validated.
-    newest: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
+    greetings: Greetings,
     admission: Arc<Admission>,
     output: Output,
     interrupt: Interrupt,
@@ -96,7 +94,7 @@ impl Sessions {
         Self {
             listening: Arc::new(listening),
             tasks: JoinSet::new(),
-            newest: VecDeque::new(),
+            greetings: Greetings::default(),
             admission: Admission::new(),
             output: output.clone(),
             interrupt,
@@ -105,19 +103,12 @@ impl Sessions {
         }
     }
 
-    /// Starts a session. It takes no slot before its peer is validated; when there are too many of
-    /// that kind the oldest ends, which has had the most time for its greeting.
+    /// Starts a session. It takes no slot before its peer is validated.
     fn start(&mut self, stream: KcpStream) {
-        while self.newest.len() >= MAX_GREETINGS {
-            if let Some((oldest, validated)) = self.newest.pop_front()
-                && !validated.load(Ordering::Relaxed)
-            {
-                oldest.abort();
-            }
-        }
+        self.greetings.make_room();
         let peer = stream.peer_addr();
         let place = Place::new(&self.admission, peer.ip());
-        let validated = place.validated.clone();
+        let stage = place.stage.clone();
         let listening = self.listening.clone();
         let context = Context {
             peer: peer.to_string(),
@@ -131,7 +122,7 @@ impl Sessions {
         let task = self
             .tasks
             .spawn(async move { session(stream, Side::Listening, &listening.job, &context).await });
-        self.newest.push_back((task, validated));
+        self.greetings.push(task, stage);
     }
 
     /// Says what became of a session; its files have been told already.
@@ -169,7 +160,3 @@ impl Sessions {
         self.output.console.warn(&format!("kcp: {count} {what}"));
     }
 }
-
-/// Sessions whose peer is not validated. Each may last [`GREETING`]; at 400 new ones a second none
-/// ends before.
-const MAX_GREETINGS: usize = 4096;

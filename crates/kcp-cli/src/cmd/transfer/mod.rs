@@ -3,6 +3,7 @@
 mod admission;
 mod end;
 mod greeting;
+mod greetings;
 mod leftover;
 mod link;
 mod listen;

@@ -102,8 +102,9 @@ impl KcpEndpoint {
         self.connect_as(addr, None).await
     }
 
-    /// The same with a given conversation id. An accepted session of that name whose peer has not
-    /// been validated ends with [`Replaced`](crate::ConnectionError::Replaced).
+    /// The same with a given conversation id. The peer of an accepted session of that name that has not
+    /// been validated is asked, and this waits for its answer, for a second at most. If none comes, that
+    /// session ends with [`Replaced`](crate::ConnectionError::Replaced).
     ///
     /// # Errors
     /// As [`connect`](Self::connect), a `conv` of 0, and `AddrInUse` for 10 to 30 s after a session with
@@ -135,6 +136,9 @@ impl KcpEndpoint {
             )),
         })
         .await?;
+        if let Some(conv) = conv {
+            shared.ask_namesake(peer, conv).await;
+        }
         let cell = shared.connect(peer, conv)?;
         Ok(KcpStream::from_session(Arc::clone(shared), cell))
     }

@@ -58,6 +58,7 @@ mod lingering;
 mod listener;
 mod log;
 mod mutex;
+mod namesake;
 mod openings;
 mod padding;
 mod prefix_budget;

@@ -9,6 +9,7 @@ mod descriptors;
 mod gate;
 mod lifetime;
 mod loopback;
+mod meet;
 mod mtu;
 mod net;
 mod refusal;

@@ -163,6 +163,12 @@ impl Session {
         }
     }
 
+    /// Whether the peer has sent new data, of which so many segments were known, or has validated its address.
+    #[cold]
+    pub(crate) fn has_shown_more(&self, known: u64) -> bool {
+        self.engine.is_proven() || self.engine.stats().segments_received > known
+    }
+
     /// The peer's host said that nothing listens there. `true` if that changes a deadline: what
     /// arrives before we have sent anything, or after the peer has been heard, is of no use.
     pub(crate) fn note_refusal(&mut self, now: Instant) -> bool {

@@ -183,7 +183,7 @@ impl EndpointDriver {
             session.engine.ask_for_validation();
         }
         crate::log::trace!(peer = %path.peer, conv = %cell.conv, "embryo");
-        self.feed_embryo(router, &cell, session, datagram, now);
+        self.feed_embryo(router, &cell, session, path, datagram, now);
     }
 
     /// Gives a datagram to an embryo, and the embryo to the application once its first segment is
@@ -196,16 +196,13 @@ impl EndpointDriver {
         router: &mut Router<Arc<SessionCell>>,
         cell: &Arc<SessionCell>,
         mut session: MutexGuard<'_, Session>,
+        path: Path,
         datagram: &[u8],
         now: Instant,
     ) {
         let verdict = gate::judge(datagram);
         if let Some(asked_at) = verdict.asked_at {
             // protocol.md 13.2: what made the embryo was of a session that is forgotten.
-            let path = Path {
-                peer: cell.peer,
-                local: session.source,
-            };
             session.finish(ConnectionError::Reset, &mut self.wake);
             self.touch(cell, &mut session);
             self.answer_question(path, cell.conv, asked_at, now);
@@ -229,6 +226,8 @@ impl EndpointDriver {
             return;
         }
         session.embryo = None;
+        // What came before the first segment may be forged, to another address.
+        session.source = path.local;
         session.life.begin(now);
         session.opened_until = session.engine.classic_state().rcv_nxt;
         drop(session);

@@ -220,10 +220,12 @@ impl EndpointDriver {
             }
             let mut session = cell.state.lock("receive");
             if session.embryo.is_some() {
-                self.feed_embryo(router, &cell, session, datagram, now);
+                self.feed_embryo(router, &cell, session, path, datagram, now);
                 continue;
             }
-            let is_pinned = session.engine.is_proven();
+            // protocol.md 13.1: datagrams that anyone can forge must not move the answers to another address.
+            let may_move = !session.engine.is_proven() && session.source != path.local;
+            let known = may_move.then(|| session.engine.stats().segments_received);
             session.receive(now, datagram);
             if renamed.is_none() {
                 while let Some(next) = datagrams.next_if(|next| conv_of(next) == Some(conv)) {
@@ -235,8 +237,7 @@ impl EndpointDriver {
             if in_use {
                 self.openings.on_known(now, session.life.created());
             }
-            // protocol.md 13.1: datagrams that anyone can forge must not move the answers to another address.
-            if !is_pinned && session.engine.last_heard() == Some(now) {
+            if known.is_some_and(|known| session.has_shown_more(known)) {
                 session.source = path.local;
             }
             self.touch(&cell, &mut session);

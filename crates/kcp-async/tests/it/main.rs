@@ -8,6 +8,7 @@ mod close;
 mod descriptors;
 mod gate;
 mod lifetime;
+mod local_address;
 mod loopback;
 mod meet;
 mod mtu;

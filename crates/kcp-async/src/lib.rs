@@ -44,6 +44,7 @@
 //! |---|---|---|
 //! | `tracing` | no | events for the life of sessions and for what is dropped and why |
 
+mod accept_queue;
 mod address;
 mod clock;
 mod config;

@@ -1,6 +1,5 @@
 //! What an endpoint's driver and its handles share.
 
-use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -12,6 +11,7 @@ use kcp_engine::{
     BufferPool, Conv, EngineOptions, Instant, KcpEngine, ReceiveMemory, Role, Sn, Validation,
 };
 
+use crate::accept_queue::AcceptQueue;
 use crate::address::as_received;
 use crate::clock::Clock;
 use crate::config::{EndpointConfig, Times};
@@ -25,7 +25,7 @@ use crate::socket::DatagramSocket;
 use crate::stats::{Counters, EndpointStats};
 use crate::time_wait::TimeWait;
 use crate::trains::RefusedTrains;
-use crate::wakers::{WakeList, Wakers};
+use crate::wakers::WakeList;
 
 /// One per socket.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Shared {
     pub(crate) router: Mutex<Router<Arc<SessionCell>>>,
     /// Accepted sessions of unvalidated peers. Only the driver changes it.
     pub(crate) unvalidated: Arc<AtomicUsize>,
-    pub(crate) accepted: Mutex<AcceptQueue>,
+    pub(crate) accepted: Mutex<AcceptQueue<Arc<SessionCell>>>,
     /// Only the driver changes it. Locked after the router, and nothing is locked after it.
     pub(crate) time_wait: Mutex<TimeWait>,
     /// A train waits for room. Until the driver has sent it, writers leave their data in the
@@ -74,14 +74,6 @@ struct Inbox {
     ended: Option<ConnectionError>,
 }
 
-/// Sessions that wait to be accepted.
-#[derive(Debug)]
-pub(crate) struct AcceptQueue {
-    pub(crate) ready: VecDeque<Arc<SessionCell>>,
-    pub(crate) waiters: Wakers,
-    pub(crate) open: bool,
-}
-
 impl Shared {
     pub(crate) fn new(
         socket: Arc<dyn DatagramSocket>,
@@ -108,11 +100,7 @@ impl Shared {
             counters: Counters::default(),
             router: Mutex::new(Router::new()),
             unvalidated: Arc::default(),
-            accepted: Mutex::new(AcceptQueue {
-                ready: VecDeque::new(),
-                waiters: Wakers::default(),
-                open: accepts && config.backlog() > 0,
-            }),
+            accepted: Mutex::new(AcceptQueue::new(accepts && config.backlog() > 0)),
             time_wait: Mutex::new(TimeWait::default()),
             socket_is_full: AtomicBool::new(false),
             trains: RefusedTrains::new(),
@@ -273,7 +261,7 @@ impl Shared {
         let mut wake = WakeList::new();
         let mut queue = self.accepted.lock("stop accepting");
         queue.open = false;
-        let orphans = mem::take(&mut queue.ready);
+        let orphans = queue.take_all();
         queue.waiters.move_to(&mut wake);
         drop(queue);
         for cell in orphans {
@@ -287,8 +275,8 @@ impl Shared {
 
     /// A session is over before anybody accepted it: its place and its memory are free again.
     pub(crate) fn forget_waiting(&self, cell: &Arc<SessionCell>) {
-        let mut queue = self.accepted.lock("forget waiting");
-        queue.ready.retain(|waiting| !Arc::ptr_eq(waiting, cell));
+        let removed = self.accepted.lock("forget waiting").remove(cell.id);
+        drop(removed);
     }
 
     /// The driver takes its list, or falls asleep if there is nothing on it.
@@ -339,7 +327,7 @@ impl Shared {
         cx: &Context<'_>,
     ) -> Poll<Result<Arc<SessionCell>, ConnectionError>> {
         let mut queue = self.accepted.lock("accept");
-        while let Some(cell) = queue.ready.pop_front() {
+        while let Some(cell) = queue.pop() {
             let mut session = cell.state.lock("accept");
             if session.end().is_none() {
                 session.life.accept();
@@ -356,7 +344,7 @@ impl Shared {
 
     pub(crate) fn stats(&self) -> EndpointStats {
         let mut stats = self.counters.snapshot();
-        stats.waiting = self.accepted.lock("stats").ready.len();
+        stats.waiting = self.accepted.lock("stats").len();
         let router = self.router.lock("stats");
         stats.sessions = router.len();
         stats.embryos = router.embryos();

@@ -38,7 +38,7 @@ impl EndpointDriver {
         if !has_first && router.embryos() >= backlog / 2 {
             return self.evict_embryo(router, now);
         }
-        let waiting = self.shared.accepted.lock("backlog").ready.len();
+        let waiting = self.shared.accepted.lock("backlog").len();
         if router.embryos() + waiting < backlog {
             return true;
         }
@@ -108,7 +108,6 @@ impl EndpointDriver {
             self.waiting.next = now + SURVEY_INTERVAL;
             let queue = self.shared.accepted.lock("survey");
             let ranked = queue
-                .ready
                 .iter()
                 .map(|cell| (cell.state.lock("survey").rank(), cell));
             let mut found: Vec<_> = ranked
@@ -135,12 +134,8 @@ impl EndpointDriver {
 
     /// One that waits for accept, by chance, unless it is validated.
     fn evict_any_waiting(&mut self, router: &mut Router<Arc<SessionCell>>) -> bool {
-        let Some(random) = self.draw() else {
-            return false;
-        };
         let queue = self.shared.accepted.lock("draw waiting");
-        let drawn = (random as usize).checked_rem(queue.ready.len());
-        let Some(cell) = drawn.and_then(|n| queue.ready.get(n)).map(Arc::clone) else {
+        let Some(cell) = queue.any(|| self.draw()).map(Arc::clone) else {
             return false;
         };
         drop(queue);

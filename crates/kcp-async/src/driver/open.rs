@@ -234,7 +234,7 @@ impl EndpointDriver {
         self.embryos.remove(&cell.id);
         router.embryo_gone();
         let mut queue = self.shared.accepted.lock("promote");
-        queue.ready.push_back(Arc::clone(cell));
+        queue.push(cell.id, Arc::clone(cell));
         queue.waiters.move_to(&mut self.wake);
         drop(queue);
         self.shared.counters.accepted.add(1);

@@ -44,9 +44,9 @@ pub(super) struct SendArgs {
 ///
 /// Nothing is written before the sender has repeated a random number that was sent to its address
 /// (within 10 s), so no file comes from a forged address. 64 sessions run at a time, 8 of one address
-/// (IPv6: of one /56); later ones wait their turn. While a file is under way it ends when nothing new
-/// comes for --stall-timeout, or less than 1 KiB/s over a minute: a link of 64 kbit/s, one that is
-/// black for some seconds, and a sender paused for less than that all pass.
+/// (IPv6: of one /56, 16 of a /48, 32 of a /32); later ones wait their turn. While a file is under
+/// way it ends when nothing new comes for --stall-timeout, or less than 1 KiB/s over a minute: a link
+/// of 64 kbit/s, one that is black for some seconds, and a sender paused for less than that all pass.
 #[derive(Args, Debug)]
 pub(super) struct RecvArgs {
     /// Fetch from this `kcp serve` instead of listening

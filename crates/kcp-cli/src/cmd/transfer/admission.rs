@@ -1,7 +1,7 @@
-//! Slots for sessions, first come, first served, with a limit per address.
+//! Slots for sessions, first come, first served, with limits per address and network.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,35 +13,38 @@ use super::greetings::Stage;
 #[derive(Debug)]
 pub(crate) struct Admission {
     slots: Arc<Semaphore>,
-    /// Sessions that wait for one, and whose host has not all that it may have.
+    /// Sessions that wait for one, and whose networks have not all that they may have.
     waiting: AtomicUsize,
-    hosts: Mutex<Hosts>,
+    networks: Mutex<Networks>,
 }
 
 #[derive(Debug, Default)]
-struct Hosts {
-    by_address: HashMap<Host, HostState>,
+struct Networks {
+    states: HashMap<Network, NetworkState>,
     sessions: usize,
 }
 
 #[derive(Debug)]
-struct HostState {
+struct NetworkState {
     slots: Arc<Semaphore>,
     sessions: usize,
 }
 
-/// An IPv4 address or an IPv6 /56: providers give one customer that much.
+/// A host, which is an IPv4 address or an IPv6 /56, as providers give one customer; or an IPv6 network around it: sites and
+/// customers of tunnel brokers have a /48, providers a /32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Host {
-    V4([u8; 4]),
-    V6([u8; 7]),
+enum Network {
+    V4(Ipv4Addr),
+    V6Len56([u16; 4]),
+    V6Len48([u16; 3]),
+    V6Len32([u16; 2]),
 }
 
 /// Where the listener knows a session from.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) admission: Arc<Admission>,
-    pub(super) host: Host,
+    networks: Vec<Network>,
     pub(super) stage: Arc<Stage>,
 }
 
@@ -49,14 +52,15 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Ticket {
     admission: Arc<Admission>,
-    host: Host,
-    slots_of_host: Arc<Semaphore>,
+    networks: Vec<Network>,
+    /// Of each of them.
+    slots: Vec<Arc<Semaphore>>,
 }
 
 /// Leave to work; dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Slot {
-    _of_host: Option<OwnedSemaphorePermit>,
+    _of_networks: Vec<Option<OwnedSemaphorePermit>>,
     _of_all: Option<OwnedSemaphorePermit>,
 }
 
@@ -65,12 +69,12 @@ impl Admission {
         Arc::new(Self {
             slots: Arc::new(Semaphore::new(SLOTS)),
             waiting: AtomicUsize::new(0),
-            hosts: Mutex::default(),
+            networks: Mutex::default(),
         })
     }
 
-    fn hosts(&self) -> MutexGuard<'_, Hosts> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn networks(&self) -> MutexGuard<'_, Networks> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,7 +82,7 @@ impl Place {
     pub(super) fn new(admission: &Arc<Admission>, address: IpAddr) -> Self {
         Self {
             admission: admission.clone(),
-            host: Host::of(address),
+            networks: Network::all_of(address),
             stage: Arc::default(),
         }
     }
@@ -88,47 +92,51 @@ impl Place {
         self.admission.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes a validated session in. None: too many sessions, from its address or in all.
+    /// Takes a validated session in. None: too many sessions, from one of its networks or in all.
     pub(super) fn enter(&self) -> Option<Ticket> {
         self.stage.validate();
-        let mut hosts = self.admission.hosts();
-        if hosts.sessions >= SESSIONS {
+        let mut networks = self.admission.networks();
+        let is_full = |&network: &Network| {
+            let state = networks.states.get(&network);
+            state.is_some_and(|state| state.sessions >= network.sessions())
+        };
+        if networks.sessions >= SESSIONS || self.networks.iter().any(is_full) {
             return None;
         }
-        let state = hosts
-            .by_address
-            .entry(self.host)
-            .or_insert_with(|| HostState {
-                slots: Arc::new(Semaphore::new(SLOTS_PER_HOST)),
+        networks.sessions += 1;
+        let enter = |&network| {
+            let state = networks.states.entry(network);
+            let state = state.or_insert_with(|| NetworkState {
+                slots: Arc::new(Semaphore::new(network.slots())),
                 sessions: 0,
             });
-        if state.sessions >= SESSIONS_PER_HOST {
-            return None;
-        }
-        state.sessions += 1;
-        let slots_of_host = state.slots.clone();
-        hosts.sessions += 1;
-        drop(hosts);
+            state.sessions += 1;
+            state.slots.clone()
+        };
+        let slots = self.networks.iter().map(enter).collect();
         Some(Ticket {
             admission: self.admission.clone(),
-            host: self.host,
-            slots_of_host,
+            networks: self.networks.clone(),
+            slots,
         })
     }
 }
 
 impl Ticket {
-    /// Waits for a slot, behind all that asked before, of the host first and then of all hosts: a
-    /// host with many sessions stands in the common queue with a few of them only. Cancelling it
-    /// gives up the place in the queue.
+    /// Waits for a slot, behind all that asked before, of the host first, then of its networks, and then of all hosts: a
+    /// host or a network with many sessions stands in the common queue with a few of them only. Cancelling it gives up the
+    /// place in the queue.
     pub(super) async fn slot(&self) -> Slot {
         // Semaphores of tokio are fair, and these are never closed.
-        let of_host = self.slots_of_host.clone().acquire_owned().await.ok();
+        let mut of_networks = Vec::new();
+        for slots in &self.slots {
+            of_networks.push(slots.clone().acquire_owned().await.ok());
+        }
         let waits = Waits::begin(&self.admission.waiting);
         let of_all = self.admission.slots.clone().acquire_owned().await.ok();
         drop(waits);
         Slot {
-            _of_host: of_host,
+            _of_networks: of_networks,
             _of_all: of_all,
         }
     }
@@ -152,25 +160,53 @@ impl Drop for Waits<'_> {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut hosts = self.admission.hosts();
-        hosts.sessions -= 1;
-        if let Some(state) = hosts.by_address.get_mut(&self.host) {
-            state.sessions -= 1;
-            if state.sessions == 0 {
-                hosts.by_address.remove(&self.host);
+        let mut networks = self.admission.networks();
+        networks.sessions -= 1;
+        for network in &self.networks {
+            if let Some(state) = networks.states.get_mut(network) {
+                state.sessions -= 1;
+                if state.sessions == 0 {
+                    networks.states.remove(network);
+                }
             }
         }
     }
 }
 
-impl Host {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, ..] = address.octets();
-                Self::V6([a, b, c, d, e, f, g])
-            }
+impl Network {
+    /// All that an address is in, the narrowest first.
+    fn all_of(address: IpAddr) -> Vec<Self> {
+        let v6 = match address.to_canonical() {
+            IpAddr::V4(v4) => return vec![Self::V4(v4)],
+            IpAddr::V6(v6) => v6,
+        };
+        let [first, second, third, fourth, .., high, low] = v6.segments();
+        let v4 = |high, low| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+        match v6.segments() {
+            // Of a translator (RFC 6052), and 6to4 (RFC 3056).
+            [0x64, 0xff9b, 0, 0, 0, 0, ..] => vec![Self::V4(v4(high, low))],
+            [0x2002, ..] => vec![Self::V4(v4(second, third))],
+            _ => vec![
+                Self::V6Len56([first, second, third, fourth & 0xff00]),
+                Self::V6Len48([first, second, third]),
+                Self::V6Len32([first, second]),
+            ],
+        }
+    }
+
+    const fn slots(self) -> usize {
+        match self {
+            Self::V4(_) | Self::V6Len56(_) => SLOTS_PER_HOST,
+            Self::V6Len48(_) => 2 * SLOTS_PER_HOST,
+            Self::V6Len32(_) => 4 * SLOTS_PER_HOST,
+        }
+    }
+
+    const fn sessions(self) -> usize {
+        match self {
+            Self::V4(_) | Self::V6Len56(_) => SESSIONS_PER_HOST,
+            Self::V6Len48(_) => 4 * SESSIONS_PER_HOST,
+            Self::V6Len32(_) => 8 * SESSIONS_PER_HOST,
         }
     }
 }
@@ -245,7 +281,61 @@ mod tests {
         let tickets: Vec<_> = std::iter::from_fn(|| host.enter()).collect();
         assert!(host.enter().is_none(), "refused");
         drop(tickets);
-        let hosts = admission.hosts();
-        assert_eq!((hosts.sessions, hosts.by_address.len()), (0, 0));
+        let host = place(&admission, "2001:db8::1");
+        let ticket = host.enter();
+        assert_eq!(admission.networks().states.len(), 3);
+        drop(ticket);
+        let networks = admission.networks();
+        assert_eq!((networks.sessions, networks.states.len()), (0, 0));
+    }
+
+    /// Sessions of as many /56 of a network, and how many of them have a slot.
+    fn fill(admission: &Arc<Admission>, prefixes: &[String]) -> (Vec<Ticket>, Vec<Slot>) {
+        let tickets: Vec<_> = prefixes
+            .iter()
+            .flat_map(|prefix| {
+                let host = place(admission, &format!("{prefix}::1"));
+                std::iter::from_fn(move || host.enter())
+            })
+            .collect();
+        let slots = tickets
+            .iter()
+            .filter_map(|ticket| match poll(pin!(ticket.slot())) {
+                Poll::Ready(slot) => Some(slot),
+                Poll::Pending => None,
+            });
+        let slots = slots.collect();
+        (tickets, slots)
+    }
+
+    /// One customer of a tunnel broker held all 64 slots, and all 1,024 places in the queue.
+    #[test]
+    fn networks_of_ipv6_are_bounded_as_a_whole() {
+        let admission = Admission::new();
+        let site: Vec<_> = (0..64).map(|n| format!("2001:db8:0:{n:x}00")).collect();
+        let provider: Vec<_> = (1..64).map(|n| format!("2001:db8:{n:x}:0")).collect();
+        let (of_site, slots) = fill(&admission, &site);
+        assert_eq!((of_site.len(), slots.len()), (256, 16));
+        let (of_provider, more) = fill(&admission, &provider);
+        assert_eq!((of_provider.len(), more.len()), (256, 16));
+        assert_eq!(admission.waiting.load(Ordering::Relaxed), 0);
+        for other in ["2001:db9::1", "192.0.2.1", "64:ff9b::192.0.2.2"] {
+            let ticket = place(&admission, other).enter().unwrap();
+            assert!(poll(pin!(ticket.slot())).is_ready(), "{other}");
+        }
+    }
+
+    #[test]
+    fn ipv4_in_ipv6_is_ipv4() {
+        let host = |address: &str| Network::all_of(address.parse().unwrap());
+        let ipv4 = host("198.51.100.2");
+        for same in [
+            "::ffff:198.51.100.2",
+            "64:ff9b::198.51.100.2",
+            "2002:c633:6402:1::1",
+        ] {
+            assert_eq!(host(same), ipv4, "{same}");
+        }
+        assert_eq!(host("64:ff9b:1::c633:6402").len(), 3);
     }
 }

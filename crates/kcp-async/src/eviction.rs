@@ -1,7 +1,7 @@
 //! Which session makes room for a new one (`docs/protocol.md` 11.4.1). Pure.
 //!
-//! Every accepted session has an entry per scope (the table, and each prefix of its address), in
-//! the order of eviction. Entries are not moved when something is heard: one that reaches the front
+//! Every accepted session has an entry per scope (the table, each prefix of its address, and its
+//! host), in the order of eviction. Entries are not moved when something is heard: one that reaches the front
 //! is compared with its session, and moved back if the session was heard since. So a datagram
 //! costs nothing, and a search costs a lookup and what had to be moved: each session at most once
 //! a second, [`CHECKS_PER_WINDOW`] of them in 100 ms, a part of these for one full scope. Sessions that connected are never evicted.
@@ -17,13 +17,15 @@ use kcp_engine::Instant;
 
 use class::{CLOSING, IDLE, STEPS, steps, sum};
 pub(crate) use class::{Class, PROTECTED, Rank, fills_share, level};
-use populous::{HostsTurn, Turn};
+use hosts::Given;
+use populous::Turn;
 pub(crate) use scope::Scope;
 
 use crate::deadlines::SessionId;
 use crate::session::{Session, SessionCell};
 
 mod class;
+mod hosts;
 mod populous;
 mod scope;
 
@@ -32,15 +34,26 @@ mod scope;
 pub(crate) struct EvictionOrder {
     entries: BTreeMap<(Scope, Rank, SessionId), Arc<SessionCell>>,
     counts: HashMap<Scope, [u32; STEPS], RandomState>,
-    /// Source prefixes by how many of their sessions are of [`Class::Idle`], in each scope around them.
+    /// Source prefixes by how many of their sessions are of [`Class::Idle`], in each scope around them; hosts in their
+    /// prefix.
     populous: BTreeSet<(Scope, usize, Scope)>,
     /// Entries of unvalidated peers, for those who connect.
     unvalidated: Arc<AtomicUsize>,
     checks: Checks,
     /// Full scopes that were searched for one within them that makes room.
     turns: HashMap<Scope, Turn, RandomState>,
-    /// Full prefixes of which a host may have to make room.
-    hosts: HashMap<Scope, HostsTurn, RandomState>,
+    /// Full prefixes of which hosts made room.
+    given: HashMap<Scope, Given, RandomState>,
+}
+
+/// For what room is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) peer: SocketAddr,
+    /// It was refused before.
+    pub(crate) repeats: bool,
+    /// The unvalidated sessions of the scope are [kept](EvictionOrder::keeps_places_from) for others.
+    pub(crate) spares_unvalidated: bool,
 }
 
 /// Sessions that may still be compared with their entry.
@@ -73,17 +86,20 @@ impl EvictionOrder {
     /// Moves a session whose class has changed. To be called when it is served.
     pub(crate) fn update(&mut self, cell: &Arc<SessionCell>, session: &mut Session) {
         let Some(old) = session.ranked else { return };
-        let class = session.class();
-        if class != old.class {
-            self.take(cell, old);
+        if session.class() != old.class {
+            self.leave(cell, session);
             self.enter(cell, session);
         }
     }
 
     /// Takes a session out.
     pub(crate) fn leave(&mut self, cell: &Arc<SessionCell>, session: &mut Session) {
-        if let Some(rank) = session.ranked.take() {
-            self.take(cell, rank);
+        let Some(rank) = session.ranked.take() else {
+            return;
+        };
+        self.take(cell, rank);
+        if !rank.class.is_validated() && session.class().is_validated() {
+            self.note_validated(cell.peer);
         }
     }
 
@@ -95,13 +111,12 @@ impl EvictionOrder {
     /// The session that a new one displaces in a full scope, if any may be.
     ///
     /// A class is spared while unvalidated sessions before it fill their share of the scope: those
-    /// displace each other, a second after their last datagram. `repeats`: the newcomer was refused before.
+    /// displace each other, a second after their last datagram.
     pub(crate) fn victim(
         &mut self,
         scope: Scope,
         limit: usize,
-        newcomer: SocketAddr,
-        repeats: bool,
+        newcomer: Newcomer,
         now: Instant,
     ) -> Option<(Arc<SessionCell>, Class)> {
         self.checks.begin(now, scope);
@@ -110,9 +125,12 @@ impl EvictionOrder {
                 return None;
             }
             let found = match class {
-                Class::Idle if !scope.is_prefix() => self.idle_of_a_prefix(scope, newcomer, now),
-                Class::Idle if repeats => self
-                    .idle_of_the_most_populous_host(scope, limit, newcomer, now)
+                _ if newcomer.spares_unvalidated && !class.is_validated() => None,
+                Class::Idle if !scope.is_prefix() => {
+                    self.idle_of_a_prefix(scope, newcomer.peer, now)
+                }
+                Class::Idle if newcomer.repeats => self
+                    .idle_of_a_host(scope, limit, newcomer.peer, now)
                     .or_else(|| self.longest_silent(scope, class, level, class.protection(), now)),
                 _ => self.longest_silent(scope, class, level, class.protection(), now),
             };
@@ -190,7 +208,7 @@ impl EvictionOrder {
     }
 
     fn put(&mut self, cell: &Arc<SessionCell>, rank: Rank) {
-        for scope in Scope::all_of(cell.peer) {
+        for scope in scopes_of(cell.peer, rank) {
             let key = (scope, rank, cell.id);
             self.entries.insert(key, Arc::clone(cell));
         }
@@ -201,7 +219,7 @@ impl EvictionOrder {
     }
 
     fn take(&mut self, cell: &Arc<SessionCell>, rank: Rank) {
-        for scope in Scope::all_of(cell.peer) {
+        for scope in scopes_of(cell.peer, rank) {
             let key = (scope, rank, cell.id);
             self.entries.remove(&key);
         }
@@ -212,27 +230,29 @@ impl EvictionOrder {
     }
 
     fn count_one(&mut self, peer: SocketAddr, rank: Rank, change: impl Fn(&mut u32)) {
-        let mut idle = (0, 0);
-        for scope in Scope::all_of(peer) {
+        for scope in scopes_of(peer, rank) {
             let counts = self.counts.entry(scope).or_default();
             let before = counts[IDLE] as usize;
             change(&mut counts[rank.step()]);
-            idle = (before, counts[IDLE] as usize);
+            let idle = counts[IDLE] as usize;
             if counts.iter().all(|&count| count == 0) {
                 self.counts.remove(&scope);
             }
-        }
-        // The innermost scope came last.
-        if idle.0 != idle.1 {
-            let prefix = Scope::prefix(peer);
-            for scope in Scope::all_of(peer).filter(|scope| !scope.is_prefix()) {
-                self.populous.remove(&(scope, idle.0, prefix));
-                if idle.1 > 0 {
-                    self.populous.insert((scope, idle.1, prefix));
+            let around = Scope::all_of(peer).filter(|&full| scope.competes_in(full));
+            for full in around.filter(|_| before != idle) {
+                self.populous.remove(&(full, before, scope));
+                if idle > 0 {
+                    self.populous.insert((full, idle, scope));
                 }
             }
         }
     }
+}
+
+/// Where such a session has an entry. Only idle ones have one with their host.
+fn scopes_of(peer: SocketAddr, rank: Rank) -> impl Iterator<Item = Scope> {
+    let host = (rank.class == Class::Idle).then(|| Scope::host(peer));
+    Scope::all_of(peer).chain(host)
 }
 
 impl Checks {
@@ -272,7 +292,7 @@ impl Checks {
 
 /// A millisecond or so.
 const CHECKS_PER_WINDOW: usize = 8_192;
-/// Sessions from which one is drawn or that are counted, and how many of them go at the cost of a check.
+/// Sessions from which one is drawn, and how many of them go at the cost of a check.
 const MOST_DRAWN_FROM: usize = 4_096;
 const STEPS_PER_CHECK: usize = 16;
 

@@ -16,13 +16,18 @@ impl TokenBucket {
     /// Refills `per_micro` tokens for each microsecond since the last call. Whether a bucket of `size` then has
     /// these.
     pub(crate) fn has(&mut self, now: Instant, per_micro: u64, size: u64, tokens: u64) -> bool {
+        self.spent(now, per_micro).saturating_add(tokens) <= size
+    }
+
+    /// Refills it likewise. How many are missing then.
+    pub(crate) fn spent(&mut self, now: Instant, per_micro: u64) -> u64 {
         let since = self
             .at
             .map_or(Duration::ZERO, |at| now.saturating_since(at));
         self.at = Some(now);
         let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
         self.spent = self.spent.saturating_sub(micros.saturating_mul(per_micro));
-        self.spent.saturating_add(tokens) <= size
+        self.spent
     }
 
     /// Takes what it [has](Self::has).

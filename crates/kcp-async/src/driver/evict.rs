@@ -9,7 +9,7 @@ use kcp_engine::Instant;
 
 use super::EndpointDriver;
 use crate::error::ConnectionError;
-use crate::eviction::{Class, PROTECTED, Scope, fills_share};
+use crate::eviction::{Class, Newcomer, PROTECTED, Scope, fills_share};
 use crate::router::{Origin, Router};
 use crate::session::{Evicted, SessionCell};
 
@@ -66,22 +66,39 @@ impl EndpointDriver {
         let mut scopes: Vec<Scope> = Scope::all_of(peer).collect();
         while let Some(scope) = scopes.pop() {
             let limit = scope.limit(table, source);
+            let newcomer = Newcomer {
+                peer,
+                repeats,
+                spares_unvalidated: self.eviction.keeps_places_from(scope, limit, peer, now),
+            };
+            let mut is_full =
+                newcomer.spares_unvalidated || self.sessions_in(router, scope) >= limit;
             // Sessions that connected may have filled the table further than that.
-            while self.sessions_in(router, scope) >= limit {
-                let first = self.eviction.victim(scope, limit, peer, repeats, now);
-                let victim = match (first, repeats) {
-                    (None, true) => self
-                        .draw()
-                        .and_then(|n| self.eviction.any_unvalidated(scope, n, now)),
-                    (first, _) => first,
-                };
-                let Some((victim, class)) = victim else {
+            while is_full {
+                let Some((victim, class)) = self.victim(scope, limit, newcomer, now) else {
                     return false;
                 };
                 self.evict(router, &victim, class);
+                is_full = self.sessions_in(router, scope) >= limit;
             }
         }
         true
+    }
+
+    fn victim(
+        &mut self,
+        scope: Scope,
+        limit: usize,
+        newcomer: Newcomer,
+        now: Instant,
+    ) -> Option<(Arc<SessionCell>, Class)> {
+        let first = self.eviction.victim(scope, limit, newcomer, now);
+        let draws = newcomer.repeats && !newcomer.spares_unvalidated;
+        if first.is_some() || !draws || !self.eviction.may_draw(scope, limit, newcomer.peer, now) {
+            return first;
+        }
+        let random = self.draw()?;
+        self.eviction.any_unvalidated(scope, random, now)
     }
 
     fn sessions_in(&self, router: &Router<Arc<SessionCell>>, scope: Scope) -> usize {

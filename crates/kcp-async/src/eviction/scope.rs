@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Sessions that have one bound: the endpoint's, or those of a prefix. The first byte is the kind.
+/// Sessions that have one bound: the endpoint's, or those of a prefix; and those of a host. The first byte is the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Scope([u8; 8]);
+pub(crate) struct Scope([u8; 9]);
 
 impl Scope {
     /// All sessions.
-    pub(crate) const TABLE: Self = Self([0; 8]);
-    pub(super) const LAST: Self = Self([u8::MAX; 8]);
+    pub(crate) const TABLE: Self = Self([0; 9]);
+    pub(super) const LAST: Self = Self([u8::MAX; 9]);
 
     /// The part of an address that one customer of a network usually has: IPv4 /24, IPv6 /56. Of an IPv4 address in IPv6
     /// it is that of the IPv4 address.
@@ -17,22 +17,36 @@ impl Scope {
         match host_address(addr) {
             IpAddr::V4(ip) => {
                 let [a, b, c, _] = ip.octets();
-                Self([4, a, b, c, 0, 0, 0, 0])
+                Self([4, a, b, c, 0, 0, 0, 0, 0])
             }
             IpAddr::V6(ip) => {
                 let [a, b, c, d, e, f, g, ..] = ip.octets();
-                Self([6, a, b, c, d, e, f, g])
+                Self([6, a, b, c, d, e, f, g, 0])
             }
         }
     }
 
-    /// Every scope of an address, outermost first: the table, for IPv6 /32 and /48, the prefix.
+    /// One host of a prefix: an IPv4 address, an IPv6 /64.
+    pub(super) fn host(addr: SocketAddr) -> Self {
+        match host_address(addr) {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                Self([HOST_V4, a, b, c, d, 0, 0, 0, 0])
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+                Self([HOST_V6, a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+
+    /// Every scope of an address that has a bound, outermost first: the table, for IPv6 /32 and /48, the prefix.
     pub(crate) fn all_of(addr: SocketAddr) -> impl Iterator<Item = Self> {
         let prefix = Self::prefix(addr);
-        let Self([kind, a, b, c, d, e, f, _]) = prefix;
+        let Self([kind, a, b, c, d, e, f, ..]) = prefix;
         let networks = (kind == 6).then_some([
-            Self([1, a, b, c, d, 0, 0, 0]),
-            Self([2, a, b, c, d, e, f, 0]),
+            Self([1, a, b, c, d, 0, 0, 0, 0]),
+            Self([2, a, b, c, d, e, f, 0, 0]),
         ]);
         std::iter::once(Self::TABLE)
             .chain(networks.into_iter().flatten())
@@ -57,18 +71,26 @@ impl Scope {
         }
     }
 
-    pub(crate) const fn to_bytes(self) -> [u8; 8] {
+    pub(crate) const fn to_bytes(self) -> [u8; 9] {
         self.0
     }
 
     pub(super) const fn is_prefix(self) -> bool {
-        self.0[0] >= 4
+        matches!(self.0[0], 4 | 6)
+    }
+
+    /// Whether it is one of those that make room for each other in this one: prefixes in a network, hosts in a prefix.
+    pub(super) const fn competes_in(self, full: Self) -> bool {
+        match self.0[0] {
+            HOST_V4 | HOST_V6 => full.is_prefix(),
+            _ => self.is_prefix() && !full.is_prefix(),
+        }
     }
 }
 
 /// The address of a host, with IPv4 read out of the addresses that hold it: mapped ones, those of a translator
 /// (64:ff9b::/96, RFC 6052: all of IPv4 would be one host), and 6to4 (2002::/16, RFC 3056).
-pub(super) fn host_address(addr: SocketAddr) -> IpAddr {
+fn host_address(addr: SocketAddr) -> IpAddr {
     let ip = addr.ip().to_canonical();
     let IpAddr::V6(v6) = ip else { return ip };
     match v6.segments() {
@@ -79,6 +101,8 @@ pub(super) fn host_address(addr: SocketAddr) -> IpAddr {
     }
 }
 
+const HOST_V4: u8 = 8;
+const HOST_V6: u8 = 9;
 /// A site has a /48 and 256 prefixes in it; a provider has a /32.
 const V6_48: usize = 4;
 const V6_32: usize = 16;
@@ -103,6 +127,21 @@ mod tests {
         let site = scopes("[2001:db8:1:aa00::1]:1");
         assert_eq!(one[..2], site[..2]);
         assert_ne!(one[2], site[2]);
+    }
+
+    #[test]
+    fn hosts_are_ipv4_addresses_and_64_bits_of_ipv6() {
+        let host = |text: &str| Scope::host(text.parse().unwrap());
+        assert_eq!(host("10.0.0.1:1"), host("[::ffff:10.0.0.1]:2"));
+        assert_ne!(host("10.0.0.1:1"), host("10.0.0.2:1"));
+        assert_eq!(host("[2001:db8:0:1::1]:1"), host("[2001:db8:0:1:2::]:1"));
+        assert_ne!(host("[2001:db8:0:1::1]:1"), host("[2001:db8:0:2::1]:1"));
+        let [table, prefix] = scopes("10.0.0.1:1")[..] else {
+            unreachable!()
+        };
+        let host = host("10.0.0.1:1");
+        assert!(host.competes_in(prefix) && prefix.competes_in(table));
+        assert!(!host.competes_in(table) && !host.competes_in(host) && !prefix.competes_in(prefix));
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub(crate) enum Violation {
     Early { before: &'static str },
     /// More files in one session than anybody has.
     TooManyFiles,
+    /// Wait more often than any listener sends it.
+    TooManyWaits,
     /// More or fewer bytes than the offer announced.
     Size { got: u64, announced: u64 },
 }
@@ -85,6 +87,7 @@ impl std::fmt::Display for Violation {
                 write!(f, "data for offset {got} where {expected} was due")
             }
             Self::TooManyFiles => f.write_str("too many files in one session"),
+            Self::TooManyWaits => f.write_str("it has us wait too often"),
             Self::Size { got, announced } => {
                 write!(f, "{got} bytes where {announced} were announced")
             }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::task::coop::consume_budget;
 
 use crate::copy::{Decoder, Frame, FrameError, HEADER, MAX_TEXT};
 
@@ -83,8 +84,10 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
         self.received
     }
 
-    /// The next frame. Cancel safe: what was read is kept.
+    /// The next frame. Cancel safe: what was read is kept. Where frames come without end it gives way now and then, so
+    /// that a signal is seen.
     pub(super) async fn next(&mut self) -> Result<Frame, LinkError> {
+        consume_budget().await;
         loop {
             if let Some(frame) = self.decoder.next_frame().map_err(LinkError::Frame)? {
                 return Ok(frame);
@@ -112,6 +115,7 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
     /// What has arrived already, without waiting: a frame, or an error if there are more bytes but
     /// those of an Abort.
     pub(super) async fn early(&mut self) -> Result<Option<Frame>, LinkError> {
+        consume_budget().await;
         loop {
             if let Some(frame) = self.decoder.next_frame().map_err(LinkError::Frame)? {
                 return Ok(Some(frame));
@@ -226,6 +230,43 @@ mod tests {
 
     use super::*;
     use crate::copy::Reason;
+
+    /// Frames of Wait without end.
+    struct Waits;
+
+    impl AsyncRead for Waits {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buffer.put_slice(&[0xfc, 0, 0, 0, 0].repeat(100));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// 16 MB a second of them kept `kcp` deaf to Ctrl-C.
+    #[tokio::test]
+    async fn frames_without_end_leave_room_for_a_signal() {
+        for early in [false, true] {
+            let mut inbound = Inbound::new(Waits);
+            let frames = async {
+                for _ in 0..100_000 {
+                    let frame = match early {
+                        true => inbound.early().await.unwrap(),
+                        false => Some(inbound.next().await.unwrap()),
+                    };
+                    assert_eq!(frame, Some(Frame::Wait));
+                }
+                panic!("the signal was not seen");
+            };
+            tokio::select! {
+                biased;
+                () = frames => {}
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
 
     #[tokio::test]
     async fn a_cancelled_flush_goes_on_where_it_stopped() {

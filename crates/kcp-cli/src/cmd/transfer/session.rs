@@ -58,7 +58,8 @@ pub(super) struct Session<'a, R, W> {
     pub(super) context: &'a Context,
     /// The peer has repeated our nonce.
     pub(super) validated: bool,
-    told_to_wait: bool,
+    started: Instant,
+    told_to_wait: u64,
     pub(super) slot_time: SlotTime,
 }
 
@@ -124,7 +125,8 @@ where
         outbound,
         context,
         validated: false,
-        told_to_wait: false,
+        started: Instant::now(),
+        told_to_wait: 0,
         slot_time: SlotTime::new(context.pace),
     };
     let (role, mut files) = match job {
@@ -213,7 +215,11 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
                 expected: "a frame of a connecting side",
             }));
         }
-        if !std::mem::replace(&mut self.told_to_wait, true) {
+        self.told_to_wait += 1;
+        if self.told_to_wait > WAITS_AT_ONCE + self.started.elapsed().as_secs() {
+            return Err(self.violation(&Violation::TooManyWaits));
+        }
+        if self.told_to_wait == 1 {
             let text = format!("{} is busy: waiting for a slot", self.context.peer);
             self.context.output.console.note(&text);
         }
@@ -349,6 +355,8 @@ impl<R: AsyncRead + Unpin, W: Writer> Session<'_, R, W> {
 const AFTER_CONNECT: Duration = Duration::from_millis(500);
 /// Well within the time after which a receiver that hears nothing gives up.
 const WAIT_EVERY: Duration = Duration::from_secs(5);
+/// And one a second: five times as many as a listener sends.
+const WAITS_AT_ONCE: u64 = 20;
 /// For the last acknowledgement of a good session; `--linger` normally ends it earlier.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// After a failure or Ctrl-C: long enough for a bad link, short for someone at a terminal.

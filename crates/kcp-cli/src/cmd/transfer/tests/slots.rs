@@ -51,6 +51,27 @@ async fn a_sender_may_be_told_to_wait_before_it_offers() {
     assert_eq!(kind(&report), Kind::Refused);
 }
 
+#[tokio::test]
+async fn a_listener_may_not_have_us_wait_without_end() {
+    for role in [Role::Sender, Role::Receiver] {
+        let scratch = Scratch::new();
+        let job = match role {
+            Role::Sender => push(&scratch),
+            Role::Receiver => pull(&scratch.0),
+        };
+        let report = against(Side::Connecting, job, |mut peer| async move {
+            peer.be_greeted().await;
+            peer.send_all(&vec![Frame::Wait; 1_000]).await;
+            if role == Role::Sender {
+                assert_eq!(peer.next().await, offer("file", 7));
+            }
+            peer.expect_abort(Reason::Protocol).await;
+        })
+        .await;
+        assert_eq!(kind(&report), Kind::Protocol);
+    }
+}
+
 /// Only the side that has the slots sends Wait: a sender that repeated it kept its slot without a file, for ever.
 #[tokio::test]
 async fn a_peer_with_a_slot_may_not_have_us_wait() {

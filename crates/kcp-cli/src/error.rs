@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::copy::printable;
+
 /// The exit codes, in the order `--help` documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -51,10 +53,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Paths and texts in `message` may hold anything: control, invisible and direction-changing characters are replaced.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: printable(&message.into()),
         }
     }
 
@@ -103,6 +106,23 @@ When several files fail for different reasons, the first reason counts.";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `kcp send *` in a directory of others' files showed their names as they are.
+    #[test]
+    fn messages_hold_no_control_characters() {
+        let path = std::path::Path::new("e\u{1b}[31mRED\u{1b}]0;title\u{7}\n\u{202e}.txt");
+        let error = io::Error::from(io::ErrorKind::NotFound);
+        for failure in [
+            Failure::local(path.display(), &error),
+            Failure::new(Kind::Usage, format!("{}: no", path.display())),
+        ] {
+            assert!(
+                !failure.message().chars().any(char::is_control),
+                "{failure:?}"
+            );
+            assert!(!failure.message().contains('\u{202e}'));
+        }
+    }
 
     #[test]
     fn every_code_is_documented() {

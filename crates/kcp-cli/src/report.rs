@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::copy::printable;
 use crate::error::Failure;
 
 /// A table of text cells: the first column to the left, all others to the right.
@@ -57,9 +58,9 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::local("standard output", &error))
 }
 
-/// Writes a line to standard error. Nobody there to read it is no reason to fail, or to panic.
+/// Writes a line to standard error, without control characters. Nobody there to read it is no reason to fail, or to panic.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
 }
 
 /// Writes one JSON document, indented, and a newline.

@@ -16,7 +16,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Starts to read exactly `size` bytes of `file`. Dropping the source ends the reading.
+    /// Starts to read `file`, which has exactly `size` bytes. Dropping the source ends the reading.
     pub(super) fn start(file: File, size: u64) -> Self {
         let (to_network, pieces) = mpsc::channel(PIECES_AHEAD);
         let reading = tokio::task::spawn_blocking(move || read(file, size, &to_network));
@@ -54,8 +54,39 @@ fn read(mut file: File, size: u64, to_network: &mpsc::Sender<Vec<u8>>) -> io::Re
             break; // nobody wants the rest
         }
     }
+    // Files of /proc have a size of 0 whatever they hold.
+    if left == 0 && file.read(&mut [0])? > 0 {
+        let text = format!(
+            "it grew while it was sent, or hides its size: there are more than {size} bytes"
+        );
+        return Err(io::Error::other(text));
+    }
     Ok(*hasher.finalize().as_bytes())
 }
 
 /// A megabyte: more than the network takes while a disk seeks.
 const PIECES_AHEAD: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn hash(size: u64) -> io::Result<Hash> {
+        let path = std::env::temp_dir().join(format!("kcp-source-{}-{size}", std::process::id()));
+        std::fs::write(&path, b"content").unwrap();
+        let mut source = Source::start(File::open(&path).unwrap(), size);
+        std::fs::remove_file(&path).unwrap();
+        while source.next().await.is_some() {}
+        source.finish().await
+    }
+
+    /// `kcp send /proc/cpuinfo` stored an empty file, with exit code 0.
+    #[tokio::test]
+    async fn a_file_has_exactly_the_bytes_that_were_offered() {
+        assert_eq!(hash(7).await.unwrap(), *blake3::hash(b"content").as_bytes());
+        for (size, why) in [(0, "grew"), (6, "grew"), (8, "shrank")] {
+            let error = hash(size).await.unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -163,6 +163,7 @@ const PER_MICRO: u64 = 16;
 
 #[cfg(test)]
 mod tests {
+    use super::super::class::IDLE;
     use super::*;
 
     fn given() -> Given {
@@ -226,5 +227,23 @@ mod tests {
         // What they took is kept for those that were not validated lately, and not for one that has a share.
         let now = Instant::from_micros(60_000_000);
         assert!(given.takes_part(host(9), 0, now) && !given.takes_part(host(9), 64, now));
+    }
+
+    /// Of 1,024 places hosts gave up ten. Those are not for the host that has most, however few sessions hold them.
+    #[test]
+    fn what_hosts_gave_up_is_kept_for_others() {
+        let [most, newcomer] = [1, 9].map(|n| SocketAddr::from(([10, 0, 0, n], 9)));
+        let prefix = Scope::prefix(most);
+        for (idle, is_kept) in [(1_013, false), (1_014, true), (1_020, true)] {
+            let mut order = EvictionOrder::default();
+            for scope in [prefix, Scope::host(most)] {
+                order.counts.entry(scope).or_default()[IDLE] = idle;
+            }
+            let mut given = given();
+            given.displaced.spend(10 * given.each());
+            order.given.insert(prefix, given);
+            let mut keeps = |peer| order.keeps_places_from(prefix, 1_024, peer, Instant::ZERO);
+            assert_eq!((keeps(most), keeps(newcomer)), (is_kept, false), "{idle}");
+        }
     }
 }

@@ -97,6 +97,7 @@ pub(super) fn preset(text: &str) -> Result<Preset, String> {
 
 /// A peer's address, host and port.
 pub(super) fn peer(text: &str) -> Result<String, String> {
+    let text = &numbered_scope(text);
     match port(text) {
         Some(port) if port != 0 => Ok(text.to_owned()),
         _ => {
@@ -105,8 +106,24 @@ pub(super) fn peer(text: &str) -> Result<String, String> {
     }
 }
 
+/// `[fe80::1%eth0]:29900` with the number of the interface for its name, which the standard library does not read. Linux
+/// only; what it cannot resolve stays as it is.
+fn numbered_scope(text: &str) -> String {
+    let numbered = || {
+        let (host, rest) = text.split_once('%')?;
+        let (name, port) = rest.split_once("]:")?;
+        if !host.starts_with('[') || name.contains('/') {
+            return None;
+        }
+        let number = std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?;
+        Some(format!("{host}%{}]:{port}", number.trim()))
+    };
+    numbered().unwrap_or_else(|| text.to_owned())
+}
+
 /// An address to listen on; port 0 stands for any.
 pub(super) fn listen(text: &str) -> Result<String, String> {
+    let text = &numbered_scope(text);
     match port(text) {
         Some(_) => Ok(text.to_owned()),
         None => Err("expected ADDR:PORT, for example 0.0.0.0:29900 or [::]:29900".to_owned()),
@@ -190,6 +207,23 @@ mod tests {
         assert_eq!(percent("0.5%"), Ok(Probability::ppm(5000)));
         assert!(percent("101").is_err());
         assert!(percent("NaN").is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_scope_may_be_a_name() {
+        let lo = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+        let numbered = format!("[fe80::1%{}]:29900", lo.trim());
+        assert_eq!(peer("[fe80::1%lo]:29900").as_ref(), Ok(&numbered));
+        assert_eq!(listen("[fe80::1%lo]:29900").as_ref(), Ok(&numbered));
+        for bad in [
+            "[fe80::1%no such]:1",
+            "[fe80::1%../lo]:1",
+            "lo%lo]:1",
+            "[fe80::1%lo]",
+        ] {
+            assert!(peer(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

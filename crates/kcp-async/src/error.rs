@@ -48,6 +48,9 @@ pub enum ConnectionError {
     /// The socket refused datagrams for their size (EMSGSIZE) until another timeout ended the session: the
     /// [`mtu`](crate::KcpConfig::mtu) is larger than what it sends.
     DatagramTooLarge,
+    /// The system took nothing that was to be sent to the peer: it has no route, or does not allow it. A session that
+    /// connects ends after 1.5 s of that, any other by the timeout that applies.
+    Unreachable(io::ErrorKind),
     /// Nothing was heard for the idle timeout.
     Idle,
     /// The peer of an accepted session never validated its address: what was written, or a writer, has
@@ -171,6 +174,7 @@ impl fmt::Display for ConnectionError {
             Self::Closed => "the session is closed",
             Self::Aborted => "the session was aborted here",
             Self::EndpointClosed => "the endpoint is closed",
+            Self::Unreachable(kind) => return write!(f, "nothing can be sent to the peer: {kind}"),
             Self::Socket(kind) => return write!(f, "the endpoint's socket failed: {kind}"),
             Self::Protocol(error) => return error.fmt(f),
         })
@@ -258,7 +262,7 @@ impl ConnectionError {
             Self::Aborted | Self::EndpointClosed | Self::Evicted => {
                 io::ErrorKind::ConnectionAborted
             }
-            Self::Socket(kind) => kind,
+            Self::Unreachable(kind) | Self::Socket(kind) => kind,
             Self::Protocol(_) => io::ErrorKind::InvalidData,
         }
     }

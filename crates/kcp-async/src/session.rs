@@ -3,6 +3,7 @@
 //! **Invariant**: pure. Nothing here knows tokio, a socket or a clock; time and bytes come in as
 //! arguments. The same holds for `router.rs`, `deadlines.rs`, `gate.rs` and `time_wait.rs`.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -77,10 +78,19 @@ pub(crate) struct Session {
     pub(crate) evicted: Option<Evicted>,
     /// The restart rule has been applied (or does not apply).
     pub(crate) succession_settled: bool,
-    /// The socket refused the last datagram of this size or more for its size.
-    refused_size: Option<usize>,
+    /// The socket refuses what is sent.
+    send_failure: Option<SendFailure>,
     /// Why the session is over. Set once. In-order data that has arrived stays readable.
     end: Option<ConnectionError>,
+}
+
+/// Why the socket has not taken what the session sends of late.
+#[derive(Clone, Copy, Debug)]
+enum SendFailure {
+    /// A datagram of this size, in bytes, is too large (EMSGSIZE), and none of that size has passed since.
+    Size(usize),
+    /// Nothing has passed since.
+    Other(io::ErrorKind),
 }
 
 /// What an embryo has cost so far.
@@ -150,7 +160,7 @@ impl Session {
             delivered: false,
             evicted: None,
             succession_settled: true,
-            refused_size: None,
+            send_failure: None,
             end: None,
         }
     }
@@ -232,32 +242,49 @@ impl Session {
         fate
     }
 
-    /// What the socket did with datagrams of which sizes.
-    pub(crate) fn note_datagram_sizes(&mut self, passed: usize, refused: Option<usize>) {
-        if self.refused_size.is_some_and(|size| passed >= size) {
-            self.refused_size = None;
+    /// What the socket did with a train: the largest datagram that it took, the size of the last that was too large, and why
+    /// the last other one was lost.
+    pub(crate) fn note_sending(
+        &mut self,
+        now: Instant,
+        passed: usize,
+        refused: Option<usize>,
+        failed: Option<io::ErrorKind>,
+    ) {
+        match self.send_failure {
+            Some(SendFailure::Size(size)) if passed >= size => self.send_failure = None,
+            Some(SendFailure::Other(_)) if passed > 0 => {
+                self.send_failure = None;
+                self.life.forget_refusal();
+            }
+            _ => {}
         }
-        if refused.is_some() {
-            self.refused_size = refused;
+        if let Some(size) = refused {
+            self.send_failure = Some(SendFailure::Size(size));
+        } else if let Some(kind) = failed.filter(|_| passed == 0) {
+            self.send_failure = Some(SendFailure::Other(kind));
+            self.note_refusal(now);
         }
-    }
-
-    /// The socket refuses datagrams of this session for their size, and has taken none of that size since.
-    pub(crate) const fn is_refused_for_size(&self) -> bool {
-        self.refused_size.is_some()
     }
 
     /// The cause instead of the time-out that it led to.
     fn explain(&self, fate: Fate) -> Fate {
         use ConnectionError::{
             CloseStalled, ConnectTimeout, DatagramTooLarge, LingerExpired, PeerDead, Refused,
-            Undeliverable,
+            Undeliverable, Unreachable,
         };
-        match fate {
-            Fate::Ended(
-                ConnectTimeout | Refused | PeerDead | Undeliverable | LingerExpired | CloseStalled,
-            ) if self.is_refused_for_size() => Fate::Ended(DatagramTooLarge),
-            fate => fate,
+        match (fate, self.send_failure) {
+            (
+                Fate::Ended(
+                    ConnectTimeout | Refused | PeerDead | Undeliverable | LingerExpired
+                    | CloseStalled,
+                ),
+                Some(failure),
+            ) => Fate::Ended(match failure {
+                SendFailure::Size(_) => DatagramTooLarge,
+                SendFailure::Other(kind) => Unreachable(kind),
+            }),
+            (fate, _) => fate,
         }
     }
 

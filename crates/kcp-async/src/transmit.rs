@@ -78,7 +78,7 @@ pub(crate) fn drain<'a>(
         };
         session = cell.state.lock("sent");
         session.transmitting = false;
-        session.note_datagram_sizes(outcome.passed, outcome.refused);
+        session.note_sending(now, outcome.passed, outcome.refused, outcome.failed);
         if let Some(sent) = outcome.full_after {
             session.unsent = Some(Box::new(Train {
                 contents: buffer,
@@ -124,7 +124,7 @@ pub(crate) fn resume<'a>(
     };
     session = cell.state.lock("resumed");
     session.transmitting = false;
-    session.note_datagram_sizes(outcome.passed, outcome.refused);
+    session.note_sending(now, outcome.passed, outcome.refused, outcome.failed);
     let full = outcome.full_after.is_some();
     train.sent += outcome.full_after.unwrap_or_default();
     if full {
@@ -181,6 +181,8 @@ struct Outcome {
     passed: usize,
     /// Size of the last datagram that the socket refused for its size (EMSGSIZE).
     refused: Option<usize>,
+    /// Why the last datagram was lost here that the socket did not refuse for its size.
+    failed: Option<io::ErrorKind>,
 }
 
 /// Whether datagrams too large for the smallest IPv6 mtu are to be fragmented here: IPv6 routers never do
@@ -371,6 +373,8 @@ fn note_loss(shared: &Shared, single: &Transmit<'_>, error: &io::Error, outcome:
     if quinn_udp::is_msg_size_err(error) {
         shared.counters.send_too_large.add(1);
         outcome.refused = Some(single.contents.len());
+    } else {
+        outcome.failed = Some(error.kind());
     }
 }
 

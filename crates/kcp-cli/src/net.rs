@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kcp_async::{Conv, EndpointConfig, KcpError, KcpListener, KcpStream};
+use kcp_async::{ConnectionError, Conv, EndpointConfig, KcpError, KcpListener, KcpStream};
 use serde::Serialize;
 
 use crate::error::{Failure, Kind};
@@ -75,11 +75,22 @@ pub(crate) fn stream_failure(
     answered: bool,
     error: &io::Error,
 ) -> Failure {
-    if answered {
+    if !answered && is_unreachable(error) {
+        Failure::new(Kind::Address, format!("{peer}: {error}"))
+    } else if answered {
         Failure::new(Kind::Lost, format!("lost {peer}: {error}"))
     } else {
         Failure::new(Kind::Absent, format!("no answer from {peer}: {error}"))
     }
+}
+
+/// Whether the system has no way to the peer.
+fn is_unreachable(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(
+        cause,
+        Some(KcpError::Connection(ConnectionError::Unreachable(_)))
+    )
 }
 
 /// Nobody answered in time.

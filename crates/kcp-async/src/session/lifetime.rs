@@ -179,6 +179,11 @@ impl Lifetime {
         is_first
     }
 
+    /// What was refused was refused here, and something has left since.
+    pub(super) const fn forget_refusal(&mut self) {
+        self.refused = None;
+    }
+
     /// What it means that the peer has never been heard.
     pub(crate) const fn unanswered(&self) -> ConnectionError {
         match self.refused {

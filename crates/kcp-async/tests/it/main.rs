@@ -21,4 +21,5 @@ mod send_share;
 mod slow_close;
 mod socket;
 mod transfer;
+mod unroutable;
 mod unvalidated;

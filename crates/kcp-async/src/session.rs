@@ -264,6 +264,10 @@ impl Session {
         } else if let Some(kind) = failed.filter(|_| passed == 0) {
             self.send_failure = Some(SendFailure::Other(kind));
             self.note_refusal(now);
+            if self.life.is_connecting() {
+                // The address may be gone, on another network. The server knows no session of the new one, and says so.
+                self.source = None;
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod harness;
 mod icmp;
+mod moves;
 mod mtu;
 mod neighbours;
 mod transfer;

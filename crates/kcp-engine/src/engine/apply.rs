@@ -44,7 +44,7 @@ impl KcpEngine {
         if !proven {
             return false;
         }
-        let una = self.una_credit.most(header.una, self.in_flight.una());
+        let una = self.una_credit.take(header.una, self.in_flight.una());
         self.apply_una(una);
         if una != header.una {
             self.counters.ignored_invalid_una += 1;

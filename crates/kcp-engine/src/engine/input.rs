@@ -2,6 +2,7 @@
 //! does is in `apply`.
 
 use super::KcpEngine;
+use crate::config::IKCP_WND_RCV;
 use crate::error::{Fault, InputError};
 use crate::segment::{Command, IKCP_OVERHEAD, KcpHeader, KcpSegment, split_payload};
 use crate::seq::{Sn, WireTs};
@@ -175,8 +176,9 @@ impl KcpEngine {
         }
         let delivered = before.outstanding - self.in_flight.outstanding();
         if delivered > 0 {
-            let window = self.config.send_window_segments().min(self.remote_window);
-            self.una_credit.on_freed(delivered, window);
+            let offered = self.largest_remote_window.map_or(IKCP_WND_RCV, u32::from);
+            let window = self.config.send_window_segments().min(offered);
+            self.una_credit.end_datagram(window);
             self.last_acknowledged = Some(now);
             self.capacity.on_delivered(now, delivered as u64);
         }

@@ -47,6 +47,7 @@ pub(super) struct SendArgs {
 /// (IPv6: of one /56, 16 of a /48, 32 of a /32); later ones wait their turn. While a file is under
 /// way it ends when nothing new comes for --stall-timeout, or less than 1 KiB/s over a minute: a link
 /// of 64 kbit/s, one that is black for some seconds, and a sender paused for less than that all pass.
+/// While others wait for its slot, a session also ends that brings next to nothing.
 #[derive(Args, Debug)]
 pub(super) struct RecvArgs {
     /// Fetch from this `kcp serve` instead of listening

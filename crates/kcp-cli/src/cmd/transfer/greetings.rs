@@ -13,7 +13,7 @@ pub(super) struct Stage(AtomicU8);
 /// The sessions in their greeting, at most [`MAX_GREETINGS`].
 ///
 /// A newcomer for which there is no room ends the oldest that has sent no Hello: a peer that is there sends it first.
-/// Only where all have, it ends the oldest of them, which has had the most time to answer our Welcome.
+/// Only where nearly all have, it ends the oldest of them, which has had the most time to answer our Welcome.
 #[derive(Debug, Default)]
 pub(super) struct Greetings {
     /// Oldest first. What has sent its Hello is moved when it is the oldest here.
@@ -55,7 +55,9 @@ impl Greetings {
         while self.silent.len() + self.welcomed.len() >= MAX_GREETINGS {
             if self.welcomed.front().is_some_and(Greeting::is_over) {
                 self.welcomed.pop_front();
-            } else if let Some(oldest) = self.silent.pop_front() {
+            } else if self.silent.len() >= LEAST_SILENT
+                && let Some(oldest) = self.silent.pop_front()
+            {
                 match oldest.stage.get() {
                     _ if oldest.is_over() => {}
                     WELCOMED => self.welcomed.push_back(oldest),
@@ -79,6 +81,8 @@ const VALIDATED: u8 = 2;
 /// Each may last [`GREETING`](super::greeting::GREETING). A peer that answers within 0.4 s gets in beside 10,000 forged
 /// greetings a second, and beside any number of datagrams without one.
 const MAX_GREETINGS: usize = 4096;
+/// So many keep their place until their first datagram has been read.
+const LEAST_SILENT: usize = MAX_GREETINGS / 16;
 
 #[cfg(test)]
 mod tests {
@@ -117,6 +121,17 @@ mod tests {
             alive(&silent[silent.len() - MAX_GREETINGS + 100..]).await,
             MAX_GREETINGS - 100
         );
+    }
+
+    /// Sessions of one receive call, before any of them has read its first datagram.
+    #[tokio::test(start_paused = true)]
+    async fn newcomers_end_no_session_that_has_not_run_yet() {
+        let mut greetings = Greetings::default();
+        let welcomed: Vec<_> = (0..MAX_GREETINGS).map(|_| start(&mut greetings)).collect();
+        welcomed.iter().for_each(|session| session.stage.welcome());
+        let newest: Vec<_> = (0..200).map(|_| start(&mut greetings)).collect();
+        assert_eq!(alive(&newest).await, 200);
+        assert_eq!(alive(&welcomed).await, MAX_GREETINGS - 200);
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 /// While a file is under way something new has to arrive within every `stall` (default 30 s), and
 /// [`SLOWEST`] bytes a second on average over every [`WINDOW`]. Between files, and while the peer
 /// owes an answer, its next frame has to arrive within `stall`. Time in which this side itself
-/// reads or writes a file does not count. None switches both rules off.
+/// reads or writes a file does not count. A listener adds [`SlotTime`]. None switches all rules off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) stall: Option<Duration>,
@@ -37,7 +37,7 @@ pub(super) enum Stalled {
 
 /// For how long a session that has a slot may still wait for its peer, if others wait for the slot.
 ///
-/// It begins with `stall`, and what arrives earns more, up to that: a second for each [`SLOWEST`] bytes of a file and for
+/// It begins with `stall`, and what arrives earns more, up to that: a second for each [`SLOWEST`] bytes of a file, three for
 /// each file that is through, a tenth for any other frame. A peer that offers what it knows to be declined, or files of a
 /// byte, every so often would otherwise keep its slot for weeks.
 #[derive(Debug)]
@@ -116,7 +116,23 @@ impl SlotTime {
 
     /// This side waits for its peer from now on.
     pub(super) fn begin_wait(&mut self) {
-        self.waits_since = Some(Instant::now());
+        self.begin_wait_after(Duration::ZERO);
+    }
+
+    /// The peer is busy for so long with what it was sent; from then on this side waits for it.
+    pub(super) fn begin_wait_after(&mut self, busy: Duration) {
+        self.waits_since = Some(Instant::now() + busy);
+    }
+
+    /// Takes account of the wait so far, in which `count` bytes came through.
+    pub(super) fn recount(&mut self, count: u64, of_file: bool) {
+        let Some(since) = self.waits_since else {
+            return;
+        };
+        let earned = self.earned_by(count, of_file);
+        self.left = (self.left + earned).saturating_sub(since.elapsed());
+        self.left = self.left.min(self.most.unwrap_or_default());
+        self.waits_since = Some(since.max(Instant::now()));
     }
 
     /// Something has come.
@@ -128,15 +144,21 @@ impl SlotTime {
 
     /// `count` bytes are through in all. `of_file`: what is new of them belongs to a file.
     pub(super) fn count(&mut self, count: u64, of_file: bool) {
+        let earned = self.earned_by(count, of_file);
+        self.earn(earned);
+    }
+
+    fn earned_by(&mut self, count: u64, of_file: bool) -> Duration {
         let new = count.saturating_sub(self.counted);
         self.counted = count;
-        if of_file {
-            self.earn(Duration::from_millis(new.saturating_mul(1_000) / SLOWEST));
+        match of_file {
+            true => Duration::from_millis(new.saturating_mul(1_000) / SLOWEST),
+            false => Duration::ZERO,
         }
     }
 
     pub(super) fn earn_file(&mut self) {
-        self.earn(Duration::from_secs(1));
+        self.earn(Duration::from_secs(3));
     }
 
     pub(super) fn earn_frame(&mut self) {
@@ -238,7 +260,8 @@ mod tests {
         assert!(progress.check(0).is_err());
     }
 
-    /// Who brings a file of a byte each second, 1 KiB a second, or ten frames, keeps its slot; at half of that it does not.
+    /// Who brings a file of a byte each three seconds, 1 KiB a second, or ten frames, keeps its slot; at half of that it does
+    /// not.
     #[tokio::test(start_paused = true)]
     async fn a_slot_is_earned() {
         let stall = Some(Duration::from_secs(30));
@@ -259,13 +282,39 @@ mod tests {
         let frame: fn(&mut SlotTime, u64) = |time, _| time.earn_frame();
         let bytes: fn(&mut SlotTime, u64) = |time, round| time.count(round * 4_096, true);
         let between: fn(&mut SlotTime, u64) = |time, round| time.count(round * 4_096, false);
-        assert_eq!(spent_after(1_000, file).await, None);
-        assert_eq!(spent_after(2_000, file).await, Some(29));
+        assert_eq!(spent_after(3_000, file).await, None);
+        assert_eq!(spent_after(6_000, file).await, Some(9));
         assert_eq!(spent_after(100, frame).await, None);
         assert_eq!(spent_after(200, frame).await, Some(299));
         assert_eq!(spent_after(4_000, bytes).await, None);
         assert_eq!(spent_after(8_000, bytes).await, Some(7));
         assert_eq!(spent_after(4_000, between).await, Some(8));
+    }
+
+    /// A frame that takes longer than `stall` to arrive whole, at twice the least pace and at half of it.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_frame_earns_while_it_arrives() {
+        let stall = Some(Duration::from_secs(30));
+        for (bytes_a_second, keeps) in [(2_048, true), (512, false)] {
+            let mut time = SlotTime::new(Pace { stall });
+            time.begin_wait();
+            let mut spent = false;
+            for second in 1..=300 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                if time.is_spent() {
+                    time.recount(second * bytes_a_second, true);
+                    spent |= time.is_spent();
+                }
+            }
+            assert_eq!(!spent, keeps, "{bytes_a_second}");
+        }
+        // The peer writes to its disk, for longer than that.
+        let mut time = SlotTime::new(Pace { stall });
+        time.begin_wait_after(Duration::from_secs(100));
+        tokio::time::advance(Duration::from_secs(129)).await;
+        assert!(!time.is_spent());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(time.is_spent());
     }
 
     #[tokio::test(start_paused = true)]

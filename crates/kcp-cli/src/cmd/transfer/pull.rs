@@ -174,7 +174,7 @@ impl<'a> Puller<'a> {
                 frame = session.inbound.next() => break frame,
                 () = until(slot_deadline) => {
                     let of_file = self.current.is_some();
-                    session.slot_time.count(session.inbound.received(), of_file);
+                    session.slot_time.recount(session.inbound.received(), of_file);
                     session.deserves_slot()?;
                 }
                 () = until(deadline) => {

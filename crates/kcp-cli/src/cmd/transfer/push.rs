@@ -149,7 +149,7 @@ where
                 },
                 frame = session.inbound.next() => break Some(frame),
                 () = until(slot_deadline) => {
-                    session.slot_time.count(session.outbound.acknowledged(), true);
+                    session.slot_time.recount(session.outbound.acknowledged(), true);
                     session.deserves_slot()?;
                 }
                 () = until(deadline) => {
@@ -194,7 +194,7 @@ where
     let mut pace = session.context.pace;
     pace.stall = pace.stall.map(|stall| stall + more);
     let mut progress = Progress::new(pace, session.outbound.acknowledged());
-    session.slot_time.begin_wait();
+    session.slot_time.begin_wait_after(more);
     loop {
         let deadline = progress.deadline();
         let slot_deadline = session.slot_deadline();

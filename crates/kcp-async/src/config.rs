@@ -97,7 +97,8 @@ impl EndpointConfig {
     /// for it and, up to half of it, those whose first data has not arrived. 0 (nothing is
     /// accepted) and up, default 1024. Beyond it a new one takes the place of one whose address is
     /// not validated and that was silent for more than a second; where there is none, the datagram
-    /// is dropped, and the peer's retransmission tries again.
+    /// is dropped, and the peer's retransmission tries again, then in the place of any that is older than a
+    /// second and not validated.
     #[must_use]
     pub const fn accept_backlog(mut self, sessions: usize) -> Self {
         self.accept_backlog = sessions;
@@ -153,7 +154,8 @@ impl EndpointConfig {
     }
 
     /// Ask a silent peer for a sign of life after this long. 100 ms and up, `None` is never,
-    /// default `None`; 25 s keeps most address translators open. Every KCP answers it.
+    /// default `None`; 25 s keeps most address translators open. Every KCP answers it. Where that is shorter than a
+    /// third of the RTO, it is that third, but at most 8 s.
     ///
     /// An unanswered one counts as data that waits, for
     /// [`dead_peer_timeout`](Self::dead_peer_timeout).

@@ -22,6 +22,9 @@ impl Shared {
     /// is forged: then no one answers.
     pub(crate) async fn ask_namesake(self: &Arc<Self>, peer: SocketAddr, conv: Conv) {
         let peer = as_received(peer, self.local_addr.is_ipv6());
+        if self.namesake(peer, conv).is_none() {
+            return;
+        }
         let asked = async {
             while let Some(cell) = self.namesake(peer, conv) {
                 cell.state.lock("ask").engine.ask_for_validation();

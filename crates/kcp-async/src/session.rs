@@ -84,7 +84,7 @@ pub(crate) struct Session {
     end: Option<ConnectionError>,
 }
 
-/// Why the socket has not taken what the session sends of late.
+/// Why the socket has not taken what the session has sent last.
 #[derive(Clone, Copy, Debug)]
 enum SendFailure {
     /// A datagram of this size, in bytes, is too large (EMSGSIZE), and none of that size has passed since.
@@ -264,8 +264,8 @@ impl Session {
         } else if let Some(kind) = failed.filter(|_| passed == 0) {
             self.send_failure = Some(SendFailure::Other(kind));
             self.note_refusal(now);
-            if self.life.is_connecting() {
-                // The address may be gone, on another network. The server knows no session of the new one, and says so.
+            if self.life.is_connecting() && may_be_for_its_source(kind) {
+                // The address is gone, on another network. The server knows no session of the new one, and says so.
                 self.source = None;
             }
         }
@@ -473,6 +473,17 @@ fn reason_of(fault: Fault) -> ConnectionError {
         // A ghost is a reset that a stock server cannot spell.
         _ => ConnectionError::Reset,
     }
+}
+
+/// Whether a system may refuse a datagram with this error because no interface has its source address.
+const fn may_be_for_its_source(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+    )
 }
 
 /// A peer on a link that works answers sooner, or an RTO later.

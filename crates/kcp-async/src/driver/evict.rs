@@ -44,7 +44,7 @@ impl EndpointDriver {
         }
         self.evict_embryo(router, now)
             || self.evict_waiting(router, now)
-            || repeats && self.evict_any_waiting(router)
+            || repeats && self.evict_any_waiting(router, now)
     }
 
     /// Makes room in the table, the networks around an address and for the address itself. `false`
@@ -149,8 +149,9 @@ impl EndpointDriver {
         false
     }
 
-    /// One that waits for accept, by chance, unless it is validated.
-    fn evict_any_waiting(&mut self, router: &mut Router<Arc<SessionCell>>) -> bool {
+    /// One that waits for accept, by chance, unless it is validated or younger than a second: where clients come faster than
+    /// they are accepted, they would displace each other before they could answer a challenge.
+    fn evict_any_waiting(&mut self, router: &mut Router<Arc<SessionCell>>, now: Instant) -> bool {
         let queue = self.shared.accepted.lock("draw waiting");
         let Some(cell) = queue.any(|| self.draw()).map(Arc::clone) else {
             return false;
@@ -159,8 +160,9 @@ impl EndpointDriver {
         let mut session = cell.state.lock("draw waiting");
         let class = session.class();
         let still = session.end().is_none() && !session.life.is_accepted();
+        let had_time = is_silent(session.life.created(), now);
         drop(session);
-        let found = still && !class.is_validated();
+        let found = still && had_time && !class.is_validated();
         if found {
             self.evict(router, &cell, class);
         }

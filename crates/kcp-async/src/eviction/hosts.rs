@@ -124,7 +124,7 @@ impl EvictionOrder {
 
 impl Given {
     /// Whether hosts make room for newcomers of a host that has so many idle sessions: fewer than a share, and no more
-    /// validated of late than could still be given up, or a quarter of a share. So one host leaves others a half, two a
+    /// validated lately than could still be given up, or a quarter of a share. So one host leaves others a half, two a
     /// third, and forged ones leave a quarter.
     fn takes_part(&mut self, host: Scope, idle: usize, now: Instant) -> bool {
         let each = self.each();

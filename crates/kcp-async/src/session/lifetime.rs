@@ -406,9 +406,9 @@ impl Lifetime {
         engine: &KcpEngine,
     ) -> Option<(Instant, Term)> {
         let quiet_since = self.last_question.map_or(heard, |asked| asked.max(heard));
-        // Not more often than once in an RTO: an answer must find its question among the last four
-        // (protocol.md 12.4).
-        let answerable = self.last_question.map(|asked| asked + engine.rto());
+        // At most three in a round trip: an answer must find its question among the last four (protocol.md 12.6).
+        let spacing = (engine.rto() / 3).min(MOST_SPACING);
+        let answerable = self.last_question.map(|asked| asked + spacing);
         let keepalive = times.keepalive.map(|after| {
             let due = quiet_since + after;
             answerable.map_or(due, |answerable| due.max(answerable))
@@ -501,6 +501,8 @@ fn undeliverable_at(stall: HeadStall, heard: Instant, dead: Duration) -> Option<
 const TRANSMISSIONS_BEFORE_END: u32 = 12;
 /// Each answer has the oldest segment sent again.
 const QUESTIONS_IN_A_STALL: u32 = 30;
+/// Between keepalives. An outage may leave an RTO of a minute, and translators forget an address after half of that.
+const MOST_SPACING: Duration = Duration::from_secs(8);
 /// A peer that comes back a tenth of the dead-peer time before its end is noticed in time.
 const QUESTIONS_BEFORE_DEATH: u32 = 10;
 

@@ -258,7 +258,7 @@ fn guessing_at_the_question_is_bounded() {
     assert!(!reopened_after(0, &behind_a_wrong_one));
     assert!(reopened_after(63, &right));
     assert!(!reopened_after(64, &right));
-    // It does not begin anew.
+    // The count does not start again.
     assert!(!reopened_after(300, &right));
 }
 

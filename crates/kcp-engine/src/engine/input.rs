@@ -246,7 +246,7 @@ impl KcpEngine {
         self.doubt_ack(header)
     }
 
-    /// The number of the datagram that is read; compared with those of others of late.
+    /// The number of the datagram that is read; compared with those of datagrams just before.
     const fn datagram(&self) -> u32 {
         self.counters.datagrams_received as u32
     }

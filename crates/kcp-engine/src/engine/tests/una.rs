@@ -26,7 +26,7 @@ fn una_of(s: &Script) -> u32 {
     s.engine.classic_state().snd_una
 }
 
-/// A peer that has left its address, or whoever knows the conversation, predicts every una: 24 bytes freed a window, for
+/// A peer that has left its address, or anyone who knows the conversation id, predicts every una: 24 bytes freed a window, for
 /// ever.
 #[test]
 fn una_without_acks_frees_a_window() {

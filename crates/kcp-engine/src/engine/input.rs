@@ -224,7 +224,9 @@ impl KcpEngine {
         if let Some(record) = remembered.filter(|record| record.was_sent_at(header.ts)) {
             let is_last = record.last_ts == header.ts;
             let sent = is_last.then_some(record.last_sent);
-            self.una_credit.on_echo(&mut record.echoed);
+            if is_last || record.first_ts == header.ts {
+                self.una_credit.on_echo(&mut record.echoed);
+            }
             if !self.proof.is_proven() {
                 // In the time between the two a guess would have too many chances.
                 if self.proof.is_limited() && !record.is_first_or_last(header.ts) {

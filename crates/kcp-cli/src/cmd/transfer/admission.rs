@@ -12,10 +12,15 @@ use super::greetings::Stage;
 /// Who may work at a time. Only validated peers ask.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    slots: Arc<Semaphore>,
-    /// Sessions that wait for one, and whose networks have not all that they may have.
-    waiting: AtomicUsize,
+    line: Line,
     networks: Mutex<Networks>,
+}
+
+/// Slots, and who waits for them.
+#[derive(Clone, Debug)]
+struct Line {
+    slots: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -26,7 +31,7 @@ struct Networks {
 
 #[derive(Debug)]
 struct NetworkState {
-    slots: Arc<Semaphore>,
+    line: Line,
     sessions: usize,
 }
 
@@ -54,7 +59,7 @@ pub(super) struct Ticket {
     admission: Arc<Admission>,
     networks: Vec<Network>,
     /// Of each of them.
-    slots: Vec<Arc<Semaphore>>,
+    lines: Vec<Line>,
 }
 
 /// Leave to work; dropping it gives it back.
@@ -67,8 +72,7 @@ pub(super) struct Slot {
 impl Admission {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            slots: Arc::new(Semaphore::new(SLOTS)),
-            waiting: AtomicUsize::new(0),
+            line: Line::new(SLOTS),
             networks: Mutex::default(),
         })
     }
@@ -87,9 +91,18 @@ impl Place {
         }
     }
 
-    /// Whether a session of any host waits for a slot.
+    /// Whether a session waits for a slot that one of this place would free: in the common queue, or in that of one of its
+    /// networks.
     pub(super) fn is_wanted(&self) -> bool {
-        self.admission.waiting.load(Ordering::Relaxed) > 0
+        let networks = self.admission.networks();
+        let states = self
+            .networks
+            .iter()
+            .filter_map(|network| networks.states.get(network));
+        let mut lines = states
+            .map(|state| &state.line)
+            .chain([&self.admission.line]);
+        lines.any(Line::is_wanted)
     }
 
     /// Takes a validated session in. None: too many sessions, from one of its networks or in all.
@@ -107,18 +120,37 @@ impl Place {
         let enter = |&network| {
             let state = networks.states.entry(network);
             let state = state.or_insert_with(|| NetworkState {
-                slots: Arc::new(Semaphore::new(network.slots())),
+                line: Line::new(network.slots()),
                 sessions: 0,
             });
             state.sessions += 1;
-            state.slots.clone()
+            state.line.clone()
         };
-        let slots = self.networks.iter().map(enter).collect();
+        let lines = self.networks.iter().map(enter).collect();
         Some(Ticket {
             admission: self.admission.clone(),
             networks: self.networks.clone(),
-            slots,
+            lines,
         })
+    }
+}
+
+impl Line {
+    fn new(slots: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            waiting: Arc::default(),
+        }
+    }
+
+    /// Waits for a slot, behind all that asked before. Semaphores of tokio are fair, and these are never closed.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        let _waits = Waits::begin(&self.waiting);
+        self.slots.clone().acquire_owned().await.ok()
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -127,17 +159,13 @@ impl Ticket {
     /// host or a network with many sessions stands in the common queue with a few of them only. Cancelling it gives up the
     /// place in the queue.
     pub(super) async fn slot(&self) -> Slot {
-        // Semaphores of tokio are fair, and these are never closed.
         let mut of_networks = Vec::new();
-        for slots in &self.slots {
-            of_networks.push(slots.clone().acquire_owned().await.ok());
+        for line in &self.lines {
+            of_networks.push(line.slot().await);
         }
-        let waits = Waits::begin(&self.admission.waiting);
-        let of_all = self.admission.slots.clone().acquire_owned().await.ok();
-        drop(waits);
         Slot {
             _of_networks: of_networks,
-            _of_all: of_all,
+            _of_all: self.admission.line.slot().await,
         }
     }
 }
@@ -274,6 +302,48 @@ mod tests {
         assert!(poll(slots[8].as_mut()).is_ready(), "in turn");
     }
 
+    /// Those who hold slots learn that others wait for them, also where it is their network that has no more.
+    #[test]
+    fn a_slot_is_wanted_by_who_waits_for_any_of_its_bounds() {
+        for (holders, waiter, other) in [
+            (vec!["192.0.2.1"; 8], "192.0.2.1", "192.0.2.2"),
+            (
+                ["2001:db8:1::1", "2001:db8:1:100::1"].repeat(8),
+                "2001:db8:1:200::1",
+                "2001:db8:2::1",
+            ),
+        ] {
+            let admission = Admission::new();
+            let holds = |address| {
+                let place = place(&admission, address);
+                let ticket = place.enter().unwrap();
+                assert!(poll(pin!(ticket.slot())).is_ready());
+                place
+            };
+            let other = holds(other);
+            let places: Vec<_> = holders
+                .iter()
+                .map(|address| {
+                    let place = place(&admission, address);
+                    let ticket = Box::leak(Box::new(place.enter().unwrap()));
+                    let Poll::Ready(slot) = poll(pin!(ticket.slot())) else {
+                        panic!("no slot")
+                    };
+                    std::mem::forget(slot);
+                    place
+                })
+                .collect();
+            assert!(places.iter().all(|place| !place.is_wanted()));
+            let ticket = place(&admission, waiter).enter().unwrap();
+            let mut slot = Box::pin(ticket.slot());
+            assert!(poll(slot.as_mut()).is_pending());
+            assert!(places.iter().all(Place::is_wanted), "{waiter}");
+            assert!(!other.is_wanted(), "{waiter}");
+            drop(slot);
+            assert!(places.iter().all(|place| !place.is_wanted()));
+        }
+    }
+
     #[test]
     fn nothing_stays_of_a_host_that_left() {
         let admission = Admission::new();
@@ -318,7 +388,7 @@ mod tests {
         assert_eq!((of_site.len(), slots.len()), (256, 16));
         let (of_provider, more) = fill(&admission, &provider);
         assert_eq!((of_provider.len(), more.len()), (256, 16));
-        assert_eq!(admission.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(admission.line.waiting.load(Ordering::Relaxed), 0);
         for other in ["2001:db9::1", "192.0.2.1", "64:ff9b::192.0.2.2"] {
             let ticket = place(&admission, other).enter().unwrap();
             assert!(poll(pin!(ticket.slot())).is_ready(), "{other}");

@@ -62,8 +62,7 @@ impl PathCapacity {
         }
     }
 
-    /// `segments` were acknowledged by a datagram, now. Of its ACKs [`on_round_trip`](Self::on_round_trip) has
-    /// told before.
+    /// A datagram has acknowledged `segments`. To be called after [`on_round_trip`](Self::on_round_trip) for each of its ACKs.
     pub(crate) fn on_delivered(&mut self, now: Instant, segments: u64) {
         if self.rtt_us != u32::MAX {
             let sent = now.as_micros().saturating_sub(u64::from(self.rtt_us));

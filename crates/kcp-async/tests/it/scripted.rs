@@ -35,6 +35,8 @@ pub(crate) struct Script {
     pub(crate) report_stops: u32,
     /// Sends find the socket full.
     pub(crate) full: bool,
+    /// Sends fail with this error of the system for as long as it is set.
+    pub(crate) sends_fail: Option<i32>,
     /// A full socket is not reported ready, and no one is woken once it has room.
     pub(crate) never_ready: bool,
     /// What [`DatagramSocket::send_queue`] returns.
@@ -117,6 +119,9 @@ impl DatagramSocket for Scripted {
         let mut script = self.script();
         if script.full {
             return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if let Some(errno) = script.sends_fail {
+            return Err(io::Error::from_raw_os_error(errno));
         }
         script.sent.push(SentFrom {
             source: transmit.source,

@@ -1,58 +1,20 @@
 //! A system that has no way to the peer (`docs/protocol.md` 11.4, 12.5).
 
-use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::task::{Context, Poll};
 
-use kcp_async::{
-    ConnectionError, DatagramSocket, EndpointConfig, KcpConfig, KcpEndpoint, KcpError, RecvMeta,
-    Transmit,
-};
+use kcp_async::{ConnectionError, EndpointConfig, KcpConfig, KcpEndpoint, KcpError};
 use tokio::time::Instant;
 
-use crate::net::{CLIENT, Net, NetSocket, SERVER, addr, ms, secs, sleep};
-
-/// Refuses every datagram with this error, unless it is 0.
-#[derive(Debug)]
-struct Refusing {
-    inner: Arc<NetSocket>,
-    errno: AtomicI32,
-}
-
-impl DatagramSocket for Refusing {
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        match self.errno.load(Ordering::Relaxed) {
-            0 => self.inner.try_send(transmit),
-            errno => Err(io::Error::from_raw_os_error(errno)),
-        }
-    }
-
-    fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_send_ready(cx)
-    }
-
-    fn poll_recv(
-        &self,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-        meta: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(cx, bufs, meta)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
-}
+use crate::net::{CLIENT, Net, SERVER, ms, secs, sleep};
+use crate::scripted::Scripted;
 
 fn turbo() -> EndpointConfig {
     KcpConfig::turbo_mode().into()
 }
 
-/// A client whose system refuses what it sends, and a server that echoes one message after the other.
-fn endpoints(net: &Net, errno: i32) -> (Arc<Refusing>, KcpEndpoint) {
+/// A server that echoes one message after the other, and a client.
+fn endpoints(net: &Net) -> (KcpEndpoint, Arc<Scripted>) {
     let server = net.endpoint(SERVER, turbo());
     tokio::spawn(async move {
         let (stream, _) = server.accept().await.unwrap();
@@ -60,12 +22,7 @@ fn endpoints(net: &Net, errno: i32) -> (Arc<Refusing>, KcpEndpoint) {
             stream.send(&message).await.unwrap();
         }
     });
-    let socket = Arc::new(Refusing {
-        inner: net.socket(addr(CLIENT)),
-        errno: AtomicI32::new(errno),
-    });
-    let custom: Arc<dyn DatagramSocket> = Arc::clone(&socket) as _;
-    (socket, KcpEndpoint::with_socket(custom, turbo()).unwrap())
+    Scripted::endpoint(net, CLIENT, turbo())
 }
 
 fn is_unreachable(error: &KcpError, errno: i32) -> bool {
@@ -80,7 +37,8 @@ const REFUSALS: [i32; 4] = [13, 22, 101, 113];
 async fn a_peer_that_cannot_be_reached_is_told_soon_and_why() {
     for errno in REFUSALS {
         let net = Net::clean();
-        let (_socket, client) = endpoints(&net, errno);
+        let (client, wire) = endpoints(&net);
+        wire.script().sends_fail = Some(errno);
         let stream = client.connect(SERVER).await.unwrap();
         let start = Instant::now();
         stream.send(b"anybody?").await.unwrap();
@@ -96,11 +54,12 @@ async fn a_peer_that_cannot_be_reached_is_told_soon_and_why() {
 async fn a_route_that_comes_soon_is_used() {
     for errno in REFUSALS {
         let net = Net::clean();
-        let (socket, client) = endpoints(&net, errno);
+        let (client, wire) = endpoints(&net);
+        wire.script().sends_fail = Some(errno);
         let stream = client.connect(SERVER).await.unwrap();
         stream.send(b"hello").await.unwrap();
         sleep(ms(1_200)).await;
-        socket.errno.store(0, Ordering::Relaxed);
+        wire.script().sends_fail = None;
         assert_eq!(stream.recv_message().await.unwrap(), b"hello");
     }
 }
@@ -110,18 +69,18 @@ async fn a_route_that_comes_soon_is_used() {
 async fn a_session_outlives_a_route_that_is_gone_for_a_while() {
     for errno in REFUSALS {
         let net = Net::clean();
-        let (socket, client) = endpoints(&net, 0);
+        let (client, wire) = endpoints(&net);
         let stream = client.connect(SERVER).await.unwrap();
         stream.send(b"hello").await.unwrap();
         assert_eq!(stream.recv_message().await.unwrap(), b"hello");
         // The ACK leaves, which validates this side.
         sleep(secs(1)).await;
         for gone in [20, 60] {
-            socket.errno.store(errno, Ordering::Relaxed);
+            wire.script().sends_fail = Some(errno);
             let start = Instant::now();
             stream.send(b"again").await.unwrap();
             sleep(secs(gone)).await;
-            socket.errno.store(0, Ordering::Relaxed);
+            wire.script().sends_fail = None;
             match (gone, stream.recv_message().await) {
                 (20, heard) => assert_eq!(heard.unwrap(), b"again"),
                 (_, heard) => assert!(is_unreachable(&heard.unwrap_err(), errno)),

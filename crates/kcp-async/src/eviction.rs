@@ -1,10 +1,10 @@
 //! Which session makes room for a new one (`docs/protocol.md` 11.4.1). Pure.
 //!
-//! Every accepted session has an entry per scope (the table, each prefix of its address, and its
-//! host), in the order of eviction. Entries are not moved when something is heard: one that reaches the front
-//! is compared with its session, and moved back if the session was heard since. So a datagram
-//! costs nothing, and a search costs a lookup and what had to be moved: each session at most once
-//! a second, [`CHECKS_PER_WINDOW`] of them in 100 ms, a part of these for one full scope. Sessions that connected are never evicted.
+//! Every accepted session has an entry per scope (the table, each prefix of its address, and its host), in the order of
+//! eviction. Entries are not moved when something is heard: one that reaches the front is compared with its session,
+//! and moved back if the session was heard since. So a datagram costs nothing, and a search costs a lookup and what had
+//! to be moved: each session at most once a second, [`CHECKS_PER_WINDOW`] of them in 100 ms, a part of these for one
+//! full scope. Sessions that connected are never evicted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;

@@ -58,7 +58,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::local("standard output", &error))
 }
 
-/// Writes a line to standard error, without control characters. Nobody there to read it is no reason to fail, or to panic.
+/// Writes a line to standard error, without control characters. An error of the write is ignored: the reader may have gone.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(text));
 }

@@ -99,7 +99,7 @@ fn guessed_and_repeated_acks_vouch_for_nothing() {
 }
 
 /// Any time stamp between two transmissions may be an honest ACK's, and frees its segment; but it can be predicted to
-/// within hundreds of milliseconds. Before, 1.4 kB/s of them kept 1.2 MB/s going to an address that nobody had.
+/// within hundreds of milliseconds. Before, 1.4 kB/s of them kept 1.2 MB/s going to an unused address.
 #[test]
 fn an_ack_between_two_transmissions_vouches_for_nothing() {
     let mut s = busy(10_000);

@@ -169,7 +169,7 @@ async fn a_slot_that_others_wait_for_is_not_held_for_nothing() {
     }
 }
 
-/// As many files, which nobody has yet.
+/// As many new files.
 fn many(scratch: &Scratch, files: usize) -> Job {
     let paths = (0..files).map(|n| scratch.0.join(n.to_string()));
     let paths: Vec<_> = paths
